@@ -1,0 +1,50 @@
+// The process's side of the helper protocol. Asynchronous underneath; the calls here wait, with a bound, because
+// they stand in for connect(), listen() and start-up, which may block anyway. Releases are queued and sent in batches.
+//
+// Threads: under the stack's lock. System calls: raw sendmsg, recvmsg, ppoll on the helper's socket.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "kmod-helper/protocol/helper_protocol.h"
+#include "libtto/base/result.hh"
+#include "libtto/base/time.hh"
+
+namespace tto::control {
+
+struct PortGrant {
+  int xsk_fd = -1;
+  int region_fd = -1;
+  tto_helper_port description{};
+};
+
+class HelperClient {
+ public:
+  ~HelperClient();
+  /// Connects to `path` and shakes hands. Returns 0 or an errno (ENOENT, ECONNREFUSED: no helper; EPROTO: version).
+  int connect(const char* path);
+  /// `any_tcp_socket` shows the namespace. The descriptors of the grant are the caller's.
+  Expected<PortGrant, tto_helper_refusal> open_port(int any_tcp_socket, const tto_helper_open_port& wish);
+  Expected<tto_helper_grant, tto_helper_refusal> listen(int placeholder);
+  /// One answer per flow, in order; `placeholders` likewise. False: the session is lost (every answer is a refusal).
+  bool open_flows(std::span<const tto_helper_flow> flows, std::span<const int> placeholders,
+                  std::span<tto_helper_grant> answers);
+  /// Queued; leaves when a batch is full or at flush().
+  void release(const tto_helper_release_item& item);
+  void flush();
+  /// Takes the next event ttod sent, if one is there; never blocks.
+  bool poll_event(tto_helper_event& out);
+  /// False once the session is lost: connections go on, new ones use the kernel until it is back.
+  bool is_connected() const { return fd_ >= 0; }
+  int fd() const { return fd_; }
+  /// In a forked child: forget the session without a word on the wire.
+  void abandon();
+
+ private:
+  int fd_ = -1;
+  uint32_t next_request_id_ = 1;
+  tto_helper_release pending_{};
+};
+
+}  // namespace tto::control

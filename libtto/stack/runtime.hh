@@ -1,0 +1,40 @@
+// Start and end of libtto in a process: nothing before the first TCP socket is used, one stack per process by default,
+// the progress thread, forked children. The API layer asks here for a stack; here it learns why there is none.
+#pragma once
+
+#include "libtto/stack/stack.hh"
+
+namespace tto::stack {
+
+class Runtime {
+ public:
+  /// The process's runtime; made on first use, never destroyed (threads may be inside at exit).
+  static Runtime& instance();
+
+  /// The stack that serves the namespace of `any_tcp_socket`, started if need be; null and the reason if the kernel has
+  /// to serve. A failed start is tried again at most once a second.
+  Stack* stack_for(int any_tcp_socket, stats::Counter* reason);
+  /// The stack if one is running, without starting any.
+  Stack* running_stack();
+
+  struct Connect {
+    wire::IpAddress destination;
+    uint16_t destination_port = 0;
+  };
+  /// Route, policy, port reservation on `placeholder` (bound if it is not) and the lease for an active open: fills
+  /// tuple, next_hop and grant_id of `out`. Returns a kernel_* reason, or Counter::kCount for "accelerated"; never
+  /// leaves the placeholder worse than the kernel's own connect() would find it.
+  stats::Counter prepare_connect(Stack& stack, int placeholder, const Connect& wish, Stack::ConnectRequest& out);
+  /// The lease for a listener (already listening in the kernel). Same return.
+  stats::Counter prepare_listen(Stack& stack, int placeholder, Stack::ListenRequest& out);
+
+  stats::Counters& counters();
+  Instant now();
+  /// atfork hooks, for fork() however it is called: the child's stack is abandoned, its accelerated sockets are dead to it.
+  void before_fork();
+  void after_fork_parent();
+  void after_fork_child();
+  bool is_forked_child() const;
+};
+
+}  // namespace tto::stack

@@ -1,0 +1,125 @@
+// A stack: one lock, one device, its ports and every accelerated socket of a process (or of a thread).
+//
+//   run_once():  port -> device -> engine -> readiness;  application and timers -> engine -> device -> port
+//
+// The one lock (lock()) covers everything reachable from here. Any application thread inside a libtto call progresses
+// the stack inline; the progress thread does it when none has for a while (DESIGN 2.10).
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "kmod-helper/protocol/helper_protocol.h"
+#include "libtto/base/result.hh"
+#include "libtto/base/time.hh"
+#include "libtto/control/net_view.hh"
+#include "libtto/device/device.hh"
+#include "libtto/socket/listen_socket.hh"
+#include "libtto/socket/stream_socket.hh"
+#include "libtto/stack/stack_lock.hh"
+#include "libtto/stats/counters.hh"
+#include "libtto/tcp/connection.hh"
+
+namespace tto::stack {
+
+struct StackConfig {
+  device::DeviceConfig device;
+  uint32_t rx_burst_slices = 64;
+  Duration spin_budget = microseconds(30);   // before a blocking call sleeps
+  Duration progress_tick = milliseconds(10);
+  uint32_t isn_secret[4] = {};
+};
+
+/// Where a stack's frames come from: a port and the region its frames live in. Made by the runtime from a helper's
+/// grant, or by a test from a memory port.
+struct PortBinding {
+  port::FramePort* port = nullptr;  // outlives the stack
+  memory::Region region;
+  uint32_t nic_count = 0;
+  tto_helper_nic nics[TTO_HELPER_MAX_NICS];
+};
+
+/// How the outside world is asked, so that tests need no kernel: routes and neighbours (NetView in the product) and
+/// leases (HelperClient in the product).
+class Environment {
+ public:
+  virtual ~Environment() = default;
+  struct NextHop {
+    int ifindex = 0;
+    uint32_t mtu_bytes = 1500;        // path
+    uint32_t link_mtu_bytes = 1500;
+    device::PathHeaders headers;      // MACs, VLAN
+    wire::IpAddress source;
+  };
+  /// Resolves where `destination` goes now. kernel_* counter as the error: why it cannot be served.
+  virtual Expected<NextHop, stats::Counter> next_hop(const wire::IpAddress& destination, const wire::IpAddress* source,
+                                                     int oif) = 0;
+  /// Changes when any earlier answer may be stale; the worker then asks again for each live connection.
+  virtual uint64_t generation() = 0;
+  /// The connection is gone; its flow entry may go (queued, batched).
+  virtual void release_flow(const device::FlowKey& key, uint64_t grant_id) = 0;
+  /// Housekeeping: takes netlink news and helper events. Never blocks. Called at most every few ms.
+  virtual void refresh(Instant now) = 0;
+};
+
+class Stack {
+ public:
+  Stack(const StackConfig& config, const PortBinding& binding, Environment& environment, std::atomic<uint64_t>* counters);
+  ~Stack();
+
+  StackLock& lock() { return lock_; }
+
+  // --- all below: under the lock -----------------------------------------------------------------------------------
+  /// One turn; returns the work done (frames + segments + expirations). The product on one screen: stack/worker.cc.
+  size_t run_once(Instant now);
+  /// When run_once must be called again even if no frame arrives.
+  Instant next_deadline() const;
+  /// Flushes what a call produced without receiving: send side of the turn only.
+  void push(Instant now);
+  int wait_fd() const;
+
+  struct ConnectRequest {
+    wire::FourTuple tuple;       // local side already reserved with the kernel
+    Environment::NextHop next_hop;
+    uint64_t grant_id = 0;
+    tcp::ConnectionConfig config;  // iss, MTUs and window scale are filled in here
+    uint32_t send_buffer_bytes = 0, receive_buffer_bytes = 0;
+  };
+  /// Starts an active open (the SYN leaves with the next push). Null and a kernel_* reason if there is no room.
+  socket::StreamSocket* connect(const ConnectRequest& request, Instant now, stats::Counter* reason);
+
+  struct ListenRequest {
+    wire::IpAddress address;     // all-zero of its family: wildcard
+    uint16_t port = 0;
+    bool is_v6 = false;
+    bool v6_only = false;
+    int backlog = 0;
+    uint64_t grant_id = 0;
+    tcp::ConnectionConfig config;  // what accepted connections start with
+    uint32_t send_buffer_bytes = 0, receive_buffer_bytes = 0;
+    uint8_t tos = 0, ttl = 64;
+  };
+  socket::ListenSocket* listen(const ListenRequest& request, stats::Counter* reason);
+  void close_listener(socket::ListenSocket* listener, Instant now);
+
+  uint64_t progress_count() const { return progress_count_; }  // turns so far: "has anyone progressed?"
+  size_t connection_count() const;   // not yet freed, TIME-WAIT included
+  const StackConfig& config() const { return config_; }
+  stats::Counters& counters() { return counters_; }
+  /// Frame sums, pool states and slots agree; tests call it at the end of every run.
+  bool check_consistency() const;
+
+ private:
+  friend class socket::StreamSocket;
+  friend class socket::ListenSocket;
+
+  StackConfig config_;
+  StackLock lock_;
+  stats::Counters counters_;
+  uint64_t progress_count_ = 0;
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace tto::stack
