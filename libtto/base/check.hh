@@ -10,6 +10,9 @@ namespace tto {
 /// Counts and, in debug builds, aborts with `what`. Async-signal-safe; logs at most once per site to standard error.
 void report_bug(const char* what, const char* file, int line);
 
+/// How many were reported since the process started.
+uint64_t bug_count();
+
 }  // namespace tto
 
 /// True if `condition` holds; otherwise reports our bug and is false: `if (!TTO_SOUND(x <= y)) return give_up();`

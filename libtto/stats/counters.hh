@@ -1,4 +1,5 @@
-// Process-wide counters: one enum, one array, plain relaxed adds. A counter that is not in counters.def cannot be bumped.
+// Process-wide counters: one enum, one array, plain relaxed adds. A counter that is not in counters.def cannot be
+// bumped.
 #pragma once
 
 #include <atomic>
@@ -48,7 +49,10 @@ class Counters {
     auto& w = words_[static_cast<size_t>(counter)];
     w.store(w.load(std::memory_order_relaxed) + n, std::memory_order_relaxed);
   }
-  void drop(DropReason reason, uint64_t n = 1) { add_owned(counter_of(reason), n); }
+  /// kNone counts nothing.
+  void drop(DropReason reason, uint64_t n = 1) {
+    if (reason != DropReason::kNone) add_owned(counter_of(reason), n);
+  }
   uint64_t get(Counter counter) const { return words_[static_cast<size_t>(counter)].load(std::memory_order_relaxed); }
 
  private:
