@@ -39,6 +39,8 @@ enum class Termination : uint8_t {
   kDuplicateAck,
   kOptionsChanged,
   kNoBuffer,
+  kBufferFull,        // the next segment does not fit into the posted buffer (D10)
+  kNotGathered,       // coalescing is off, or the segment is of no flow
   kCount,
 };
 
@@ -81,6 +83,14 @@ struct SendRequest {
   memory::FrameHandle head;   // first frame of the payload; its stream_offset == segment.payload.begin
   uint64_t wr_id = 0;
   bool signaled = false;      // wants a send completion
+};
+
+/// A signaled request is done: sent up to `sent_to`, or found bad (kBadBuffer, kNotOwner) when its turn came.
+struct SendCompletion {
+  FlowId flow;
+  uint64_t wr_id = 0;
+  StreamOffset sent_to = 0;
+  SendStatus status = SendStatus::kOk;
 };
 
 }  // namespace tto::device

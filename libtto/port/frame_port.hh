@@ -46,6 +46,8 @@ class FramePort {
   virtual ~FramePort() = default;
 
   virtual const PortCaps& caps() const = 0;
+  /// The pool region whose frames this port carries, and no others.
+  virtual uint32_t region() const { return 0; }
   /// Gives free frames to receive into. Returns how many were taken (ring space); the rest stay the caller's.
   virtual size_t post_fill(std::span<const memory::FrameHandle> frames) = 0;
   virtual size_t fill_space() const = 0;
