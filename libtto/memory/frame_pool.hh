@@ -19,8 +19,8 @@ inline constexpr uint32_t kMaxRegions = 8;
 
 /// A mapped state region. Does not own the mapping (RegionMapping does).
 struct Region {
-  std::byte* base = nullptr;  // of the whole memfd
-  const tto_region_header* header = nullptr;
+  std::byte* base = nullptr;                  // of the whole memfd
+  const tto_region_header* header = nullptr;  // RegionMapping's private copy, which nobody else can change
   tto_connection_slot* connections = nullptr;
   tto_frame_desc* descs = nullptr;
   std::byte* frames = nullptr;  // = the UMEM's address 0
@@ -39,11 +39,11 @@ class FramePool {
   void drop(FrameHandle frame, uint8_t state_bits);
   /// Drops a whole chain linked by desc.next.
   void drop_chain(FrameHandle head, uint8_t state_bits);
+  /// Gives back one reference (desc.refs) held beyond the owner states.
+  void drop_ref(FrameHandle frame);
 
   tto_frame_desc& desc(FrameHandle frame) { return regions_[frame.region()].descs[frame.index()]; }
-  std::byte* data(FrameHandle frame) {
-    return regions_[frame.region()].frames + size_t{frame.index()} * kFrameBytes;
-  }
+  std::byte* data(FrameHandle frame) { return regions_[frame.region()].frames + size_t{frame.index()} * kFrameBytes; }
   const Region& region(uint32_t number) const { return regions_[number]; }
 
   size_t free_count() const { return free_count_; }
@@ -52,6 +52,10 @@ class FramePool {
   bool check_consistency() const;
 
  private:
+  FrameHandle take_from(uint32_t number, tto_frame_state state);
+  void put_back(FrameHandle frame);
+  bool is_known(FrameHandle frame) const;
+
   Region regions_[kMaxRegions];
   uint32_t region_count_ = 0;
   FrameHandle free_head_[kMaxRegions];
