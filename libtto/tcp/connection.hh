@@ -16,44 +16,19 @@
 #include "libtto/base/byte_range.hh"
 #include "libtto/base/time.hh"
 #include "libtto/memory/region_layout.h"
+#include "libtto/tcp/ack_policy.hh"
+#include "libtto/tcp/congestion.hh"
+#include "libtto/tcp/connection_config.hh"
+#include "libtto/tcp/control_block.hh"
+#include "libtto/tcp/deadlines.hh"
+#include "libtto/tcp/handshake.hh"
+#include "libtto/tcp/reassembly.hh"
+#include "libtto/tcp/recovery.hh"
+#include "libtto/tcp/rtt.hh"
 #include "libtto/tcp/segment.hh"
 #include "libtto/tcp/state.hh"
 
 namespace tto::tcp {
-
-/// What a connection is made with. Defaults are Linux's; the owner fills them from the placeholder socket and the
-/// namespace's sysctls.
-struct ConnectionConfig {
-  uint32_t iss = 0;                 // from tcp/isn.hh
-  uint16_t mtu_bytes = 1500;        // interface MTU (announced MSS: R2)
-  uint16_t path_mtu_bytes = 1500;
-  bool is_v6 = false;
-  uint32_t receive_buffer_bytes = 131072;  // current limit; may grow by set_receive_buffer
-  uint8_t receive_window_scale = 7;
-  bool timestamps = true;
-  uint32_t ts_offset = 0;           // TSval = now in ms + this
-  bool sack = true;
-  bool window_scaling = true;
-  bool ecn = false;
-  bool nodelay = false;
-  bool cork = false;
-  uint8_t syn_retries = 6;
-  uint8_t synack_retries = 5;
-  uint8_t retries2 = 15;
-  uint8_t orphan_retries = 8;
-  Duration user_timeout{};          // 0: R2 decides
-  bool keepalive = false;
-  Duration keepalive_idle = seconds(7200);
-  Duration keepalive_interval = seconds(75);
-  uint8_t keepalive_probes = 9;
-  Duration fin_timeout = seconds(60);
-  Duration time_wait = seconds(60);
-  Duration delayed_ack = milliseconds(40);
-  Duration min_rto = milliseconds(200);
-  uint32_t initial_window_segments = 10;
-  bool slow_start_after_idle = true;
-  enum class Congestion : uint8_t { kCubic, kReno } congestion = Congestion::kCubic;
-};
 
 /// What became of a received segment.
 struct Verdict {
@@ -149,11 +124,116 @@ class Connection {
   void set_receive_overhead(uint32_t bytes);
   bool quick_ack_pending() const;
   Figures figures() const;
+  /// TIME-WAIT only: `syn` is new enough to open a new connection on this tuple (R57; RFC 6191). The owner then drops
+  /// this one and hands the SYN to the listener.
+  bool accepts_new_syn(const SegmentIn& syn) const;
   /// Fills the engine's part of the export record (sequence numbers, windows, options).
   void fill_record(tto_connection_record& record) const;
 
  private:
-  // The parts: control block, rtt, congestion, recovery, scoreboard, reassembly, deadlines.
+  using Fate = Verdict::Fate;
+  struct Arrival;  // a segment with its numbers widened (input.cc)
+
+  // connection.cc
+  void begin(const ConnectionConfig& config, Instant now);
+  void adopt(const Agreed& agreed, const SegmentIn& syn, Instant now);
+  void enter_established(bool syn_was_resent, Instant now);
+  void finish(int error);
+  void abort(int error);
+  void enter_time_wait(Instant now);
+  bool is_synchronized() const { return state_ >= State::kEstablished; }
+  bool may_receive_data() const;
+  uint32_t timestamp_now(Instant now) const;
+
+  // input.cc: RFC 9293 §3.10.7, in its order. Each step returns whether the next may run.
+  Verdict in_syn_sent(const SegmentIn& segment, Instant now);
+  Verdict in_later_states(const SegmentIn& segment, Instant now);
+  bool check_sequence(Arrival& a, Verdict& v);
+  bool is_acceptable(const Arrival& a) const;
+  bool check_paws(const Arrival& a, Verdict& v);
+  bool check_rst(const Arrival& a, Verdict& v);
+  bool check_syn(Arrival& a, Verdict& v);
+  bool check_ack(Arrival& a, Verdict& v);
+  bool check_ack_in_syn_received(const Arrival& a, Verdict& v);
+  bool take_payload(Arrival& a, Verdict& v);
+  void check_fin(Arrival& a);
+  void on_reset(Instant now);
+  void challenge(Instant now);
+  // ack_input.cc: what a valid acknowledgement does.
+  void on_acknowledgement(const Arrival& a);
+  void on_newly_acked(StreamOffset una_before, const Arrival& a);
+  void update_send_window(const Arrival& a);
+  void take_rtt_sample(const Arrival& a);
+  void apply_recovery(Recovery::Change change, uint64_t acked_bytes, uint64_t delivered_bytes, bool was_limited, Instant now);
+  void on_fin_acked(Instant now);
+
+  // output.cc
+  bool next_reset(SegmentOut& out) const;
+  bool next_syn(SegmentOut& out, Instant now) const;
+  bool next_retransmission(SegmentOut& out, Instant now) const;
+  bool next_new_data(SegmentOut& out, Instant now) const;
+  bool next_probe(SegmentOut& out, Instant now) const;
+  void fill_header(SegmentOut& out, Instant now) const;
+  uint64_t sendable_bytes(uint64_t mss) const;
+  bool may_send_partial(uint64_t bytes, uint64_t usable) const;
+  StreamOffset acceptable_seq() const;
+  StreamOffset next_edge() const;
+  uint16_t window_field() const;
+  uint32_t segment_mss() const;
+  // commit.cc: what an emission changes.
+  void on_payload_emitted(const SegmentOut& out, StreamOffset sent_to, Instant now);
+  void on_new_data_sent(ByteRange sent, bool has_fin, Instant now);
+  void on_ack_emitted(const SegmentOut& out);
+
+  // timers.cc
+  void rearm(Instant now);
+  void arm_retransmit(Instant now);
+  void on_retransmit_timeout(Instant now);
+  void on_persist_timeout(Instant now);
+  void on_keepalive_timeout(Instant now);
+  void arm_keepalive(Instant now);
+  bool is_out_of_patience(Instant now) const;
+  bool is_window_blocked() const;
+
+  ConnectionConfig config_;
+  Agreed agreed_;
+  State state_ = State::kClosed;
+  SendControl snd_;
+  ReceiveControl rcv_;
+  Deadlines timers_;
+  RttEstimator rtt_;
+  AckPolicy ack_policy_;
+  Congestion congestion_;
+  Recovery recovery_;
+  Reassembly reassembly_;
+  Events events_;
+  uint64_t segments_sent_ = 0, segments_received_ = 0, retransmitted_segments_ = 0, rto_expirations_ = 0;
+  uint64_t out_of_order_segments_ = 0, duplicate_acks_ = 0;
+
+  // What next_output() has to say besides data.
+  StreamOffset reset_seq_ = 0;         // a RST that leaves the connection alive (R11, R14)
+  bool has_reply_reset_ = false;
+  bool has_final_reset_ = false;       // a RST that ends it: state is CLOSED already
+  bool syn_due_ = false;
+  bool ack_due_ = false;
+  bool probe_due_ = false;             // zero window or keep-alive: SEQ = SND.UNA - 1
+  bool force_partial_ = false;         // SWS override: send what the window allows, however small
+  bool more_ = false;                  // the last write had MSG_MORE
+  bool is_passive_ = false;
+  bool is_orphan_ = false;             // the application is gone
+  bool needs_peer_ack_ = false;        // a probe or retransmission is unanswered
+  uint8_t syn_retries_done_ = 0;
+  uint8_t probes_unanswered_ = 0;
+  uint8_t persist_backoff_ = 0;
+  uint8_t challenge_tokens_ = 0;
+  StreamOffset cork_until_ = 0;        // held bytes below go out although corked
+  StreamOffset cwnd_limited_until_ = 0;  // data up to here left with the congestion window full
+  StreamOffset timed_end_ = 0;         // the acknowledgement that yields the RTT sample, 0: none
+  Instant timed_at_{};
+  Instant challenge_refilled_at_{};
+  Instant last_received_at_{};
+  Instant last_sent_at_{};             // data
+  Instant unanswered_since_{};         // first timeout without an answer (R39)
 };
 
 }  // namespace tto::tcp
