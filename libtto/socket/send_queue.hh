@@ -1,6 +1,8 @@
 // What the application wrote and the peer has not acknowledged: frames linked by desc.next, in stream order, each with at
-// most one segment's payload at kTxDataOffset. Bytes never move; a frame is split by copy only when a segment must end
-// inside it (window edge, smaller path MTU). No allocation: the links live in the region (DESIGN 2.17 b).
+// most one segment's payload at kTxDataOffset. Bytes never move; a frame is split by copy only when a segment must begin
+// or end inside it (window edge, smaller path MTU). No allocation: the links live in the region (DESIGN 2.17 b).
+//
+//   begin() ── sent, not acknowledged ── sent() ── not sent ── end()
 #pragma once
 
 #include <sys/uio.h>
@@ -14,13 +16,18 @@ namespace tto::socket {
 
 class SendQueue {
  public:
+  /// Payload bytes that fit into one frame.
+  static constexpr uint32_t kFrameCapacity = memory::kFrameBytes - memory::kTxDataOffset;
+
   void init(memory::FramePool* pool, uint32_t owner_slot, StreamOffset start);
-  /// Copies up to `limit` bytes of the vector into frames of at most `frame_payload_bytes`, filling the last unsent
-  /// frame first; sums while copying. Returns the bytes taken (fewer if the pool runs dry), or -EFAULT handled upstream.
-  uint64_t append(const iovec* iov, int count, uint64_t skip, uint64_t limit, uint32_t frame_payload_bytes);
-  /// First frame of `range`, with frame boundaries at its begin and end (split by copy if need be); `range.end` moves
-  /// down if a split found no frame. Null if nothing can be sent.
-  memory::FrameHandle frames_for(ByteRange& range);
+  /// Copies up to `limit` bytes of the vector, from its `skip`th on, into frames, `segment_bytes` to a segment (a segment
+  /// larger than a frame is several frames), filling the last unsent segment first; sums while copying. Returns the bytes
+  /// taken: fewer if the pool runs dry.
+  uint64_t append(const iovec* iov, int count, uint64_t skip, uint64_t limit, uint32_t segment_bytes);
+  /// First frame of `range`, which lies in the queue. Every segment of `segment_bytes` cut from it then begins and ends
+  /// at a frame boundary and is at most `max_frames` frames (split or merged by copy if need be). `range.end` moves down
+  /// if that found no free frame. Null, with an empty range, if nothing can be sent.
+  memory::FrameHandle frames_for(ByteRange& range, uint32_t segment_bytes, uint32_t max_frames);
   void mark_sent(StreamOffset up_to);  // frames below are closed for appending
   void acknowledge(StreamOffset una);  // releases what lies wholly below
   void clear();
@@ -30,12 +37,28 @@ class SendQueue {
   uint64_t true_size_bytes() const { return uint64_t{frame_count_} * memory::kFrameBytes; }
   memory::FrameHandle head() const { return head_; }
   uint32_t frame_count() const { return frame_count_; }
+  /// The frames hold [begin(), end()) without gap or overlap, and their count is right. For tests.
+  bool check_consistency() const;
 
  private:
+  struct Place {  // a frame and the one before it
+    memory::FrameHandle before, frame;
+  };
+  tto_frame_desc& desc(memory::FrameHandle frame) const { return pool_->desc(frame); }
+  StreamOffset end_of(memory::FrameHandle frame) const { return desc(frame).stream_offset + desc(frame).data_bytes; }
+  memory::FrameHandle next_of(memory::FrameHandle frame) const { return memory::FrameHandle{desc(frame).next}; }
+  memory::FrameHandle new_frame(StreamOffset at);
+  Place find(StreamOffset at) const;
+  bool split(memory::FrameHandle frame, StreamOffset at);
+  bool merge(Place first, StreamOffset end);
+  void forget(memory::FrameHandle frame);
+
   memory::FramePool* pool_ = nullptr;
-  memory::FrameHandle head_, tail_, cursor_;
+  memory::FrameHandle head_, tail_;
+  memory::FrameHandle cursor_;        // a frame lately asked for, where the next search begins
   uint32_t frame_count_ = 0;
   uint32_t owner_ = ~0u;
+  uint32_t tail_segment_bytes_ = 0;   // of the segment being filled
   StreamOffset begin_ = 0, end_ = 0, sent_ = 0;
 };
 

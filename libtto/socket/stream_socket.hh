@@ -2,6 +2,7 @@
 //
 // Every call is under the lock of the owning stack and never sleeps: it returns bytes or -errno (-EAGAIN where a
 // blocking socket would wait). Blocking, signals, timeouts and descriptors are the API layer's (stack/api_*.cc).
+// What a call caused leaves with the next Stack::push() or run_once(), which also brings the readiness up to date.
 #pragma once
 
 #include <sys/types.h>
@@ -11,6 +12,7 @@
 
 #include "libtto/base/time.hh"
 #include "libtto/device/wqe.hh"
+#include "libtto/memory/frame_pool.hh"
 #include "libtto/socket/readiness.hh"
 #include "libtto/socket/receive_queue.hh"
 #include "libtto/socket/send_queue.hh"
@@ -23,20 +25,48 @@ class Stack;
 namespace tto::socket {
 
 class ListenSocket;
+class StreamSocket;
+
+/// A link of a socket into one of the stack's lists.
+struct SocketLink : IntrusiveNode {
+  StreamSocket* socket = nullptr;
+};
+
+/// What the sockets of a stack share; the socket's only view of the stack.
+struct SocketShared {
+  stack::Stack* stack = nullptr;
+  memory::FramePool* pool = nullptr;
+  IntrusiveList dirty;    // sockets the next push visits
+  IntrusiveList starved;  // sockets that wait for frames, not for their own buffer
+  uint32_t send_frames = 0;        // in all send queues
+  uint32_t send_frames_limit = 0;  // half the pool: the other half keeps receiving
+};
 
 class StreamSocket {
  public:
-  /// Appends to the send queue: copies once into MSS-sized frames, summing as it goes. `flags`: MSG_MORE, MSG_OOB.
-  /// Partial counts as on Linux; -EPIPE, -ECONNRESET …: the socket error is consumed as Linux does.
+  StreamSocket();
+  StreamSocket(const StreamSocket&) = delete;
+  StreamSocket& operator=(const StreamSocket&) = delete;
+
+  /// Appends to the send queue: copies once into MSS-sized frames, summing as it goes. `flags`: MSG_MORE.
+  /// Partial counts as on Linux; -EPIPE, -ECONNRESET …: the socket error is consumed as Linux does (SIGPIPE is the
+  /// caller's). MSG_OOB: -EOPNOTSUPP.
   ssize_t send(const iovec* iov, int count, int flags, Instant now);
-  /// `flags`: MSG_PEEK, MSG_TRUNC, MSG_OOB. 0 is EOF. MSG_WAITALL and SO_RCVLOWAT are the caller's loop.
+  /// `flags`: MSG_PEEK, MSG_TRUNC. 0 is EOF. MSG_WAITALL and SO_RCVLOWAT are the caller's loop. MSG_OOB: -EINVAL (no
+  /// urgent data is kept apart).
   ssize_t receive(const iovec* iov, int count, int flags, Instant now);
+  /// 0 or -errno. On a connecting socket it ends the attempt, as on Linux.
   int shutdown(int how, Instant now);
-  /// The last descriptor is gone. The stack finishes the connection (FIN, retransmissions, TIME-WAIT) and then frees it.
+  /// The last descriptor is gone. The stack finishes the connection (FIN, retransmissions, TIME-WAIT) and then frees it;
+  /// the caller must not use it any more.
   void close(Instant now);
-  /// SO_LINGER {1,0}, or exit of a process that cannot wait.
+  /// What close() does on the wire, while the caller keeps the socket to wait for is_finished() (SO_LINGER with a time,
+  /// R59). close() or abort() follows.
+  void begin_close(Instant now);
+  /// RST, and the socket is gone as after close(): SO_LINGER {1,0}, or exit of a process that cannot wait.
   void abort(Instant now);
-  bool is_finished() const;  // nothing left to send or wait for: close() with linger waits for this
+  /// Our FIN is acknowledged, or the connection is over: what close() with linger waits for.
+  bool is_finished() const;
 
   Readiness& readiness() { return readiness_; }
   uint64_t readable_bytes() const;   // SIOCINQ
@@ -45,37 +75,112 @@ class StreamSocket {
   uint64_t send_space() const;
   /// SO_ERROR: reads and clears.
   int take_error();
+  bool is_connecting() const;   // SYN-SENT, or SYN-RECEIVED of a simultaneous open
+  bool is_established() const { return connection_.events().established; }
 
   tcp::Connection& connection() { return connection_; }
+  const tcp::Connection& connection() const { return connection_; }
+  /// Has the next push look at this connection: to be called after a change made through connection().
+  void touch();
   const wire::FourTuple& tuple() const { return key_.tuple; }
-  stack::Stack& stack() { return *stack_; }
+  stack::Stack& stack() { return *shared_->stack; }
+  uint32_t slot() const { return slot_; }  // in the state region
+  int ifindex() const { return ifindex_; }
 
-  /// SO_SNDBUF, SO_RCVBUF (Linux doubles them; `bytes` is after doubling), TCP_NOTSENT_LOWAT, SO_RCVLOWAT.
+  /// SO_SNDBUF, SO_RCVBUF (Linux doubles them; `bytes` is after doubling): set by hand, they no longer grow by
+  /// themselves.
   void set_send_buffer(uint32_t bytes);
   void set_receive_buffer(uint32_t bytes);
+  uint32_t send_buffer() const { return send_buffer_bytes_; }
+  uint32_t receive_buffer() const { return receive_buffer_bytes_; }
+  /// TCP_NOTSENT_LOWAT (~0u: off), SO_RCVLOWAT.
   void set_notsent_lowat(uint32_t bytes);
   void set_receive_lowat(uint32_t bytes);
+  uint32_t receive_lowat() const { return receive_lowat_; }
   void set_linger(bool on, Duration time);
-  void set_oob_inline(bool on);
+  bool linger_on() const { return linger_on_; }
+  Duration linger_time() const { return linger_time_; }
   void set_tos(uint8_t tos);
   void set_ttl(uint8_t ttl);
+  uint8_t tos() const { return path_.tos; }
+  uint8_t ttl() const { return path_.ttl; }
   /// The descriptor it is shown under (stats page), -1: none.
   void set_fd(int fd) { fd_ = fd; }
+  int fd() const { return fd_; }
+  /// How Linux's tcp_poll() would report this socket now; readiness().level() is this as of the last turn.
+  uint32_t poll_level() const;
 
  private:
   friend class stack::Stack;
   friend class ListenSocket;
 
-  // The stack's side: see stack/worker.cc.
-  stack::Stack* stack_ = nullptr;
+  /// Where the socket is in its life, as the stack sees it.
+  enum class Phase : uint8_t {
+    kFree,
+    kHalfOpen,    // of a listener, handshake not done
+    kAcceptable,  // in the listener's accept queue
+    kOwned,       // an application descriptor (or an API call) holds it
+    kOrphan,      // closed by the application, finishing
+  };
+
+  void init(SocketShared* shared, uint32_t slot);
+  bool receive_is_shut() const;
+  bool send_is_shut() const;
+  bool is_readable() const;
+  bool is_writeable() const;
+  ssize_t append(const iovec* iov, int count, size_t total, bool more, Instant now);
+  ssize_t end_of_stream();  // what receive() says when there is nothing to read
+  void purge_queues();
+  /// After the engine changed: releases acknowledged frames, collects the events that watchers must hear of.
+  void note_progress();
+  void grow_send_buffer();
+
+  SocketShared* shared_ = nullptr;
+  Phase phase_ = Phase::kFree;
   tcp::Connection connection_;
   SendQueue send_queue_;
   ReceiveQueue receive_queue_;
   Readiness readiness_;
   device::FlowKey key_;
   device::FlowId flow_;
-  uint32_t slot_ = ~0u;  // in the state region
+  device::PathHeaders path_;
+  uint32_t slot_ = ~0u;
+  uint32_t life_ = 0;  // counts the lives of this slot; cookies of earlier ones name nothing
   int fd_ = -1;
+  int ifindex_ = 0;
+  uint64_t grant_id_ = 0;
+
+  uint32_t send_buffer_bytes_ = 87040;
+  uint32_t send_buffer_max_ = 4u << 20;
+  uint32_t receive_buffer_bytes_ = 131072;
+  uint32_t receive_buffer_max_ = 6u << 20;
+  uint32_t notsent_lowat_ = ~0u;
+  uint32_t receive_lowat_ = 1;
+  Duration linger_time_{};
+  bool send_buffer_locked_ = false;
+  bool receive_buffer_locked_ = false;
+  bool linger_on_ = false;
+  bool send_shut_ = false;      // shutdown(SHUT_WR) or close()
+  bool receive_shut_ = false;   // shutdown(SHUT_RD)
+  bool wants_space_ = false;    // a send or a poll found no room (SOCK_NOSPACE)
+  bool is_active_open_ = false;
+  bool was_established_ = false;  // as of the last note_progress()
+  bool was_closed_ = false;
+  bool was_peer_closed_ = false;
+  bool had_error_ = false;
+  uint32_t pending_events_ = 0;   // EPOLL* bits to tell the watchers of
+  int own_error_ = 0;             // set by the stack, not by the engine
+  uint64_t read_since_ = 0;       // receive-buffer tuning: bytes the application took in this round trip
+  Instant read_round_start_{};
+  Instant time_wait_since_{};
+
+  ListenSocket* listener_ = nullptr;  // kHalfOpen, kAcceptable
+  SocketLink dirty_link_;    // shared_->dirty, or the stack's list of those to publish
+  SocketLink starved_link_;
+  SocketLink queue_link_;    // of the listener, or the stack's TIME-WAIT list
+  SocketLink timer_link_;
+  Instant timer_at_ = kNever;
+  uint8_t timer_level_ = 0, timer_slot_ = 0;
 };
 
 }  // namespace tto::socket

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "libtto/stack/stack.hh"
+#include "libtto/stats/stats_page.h"
 
 namespace tto::stack {
 
@@ -28,12 +29,18 @@ class Runtime {
   /// The lease for a listener (already listening in the kernel). Same return.
   stats::Counter prepare_listen(Stack& stack, int placeholder, Stack::ListenRequest& out);
 
+  /// The counters; those of a private page before start() has made the stats page.
   stats::Counters& counters();
+  /// The stats page, made with the first call (the first TCP socket); null if no memory was to be had.
+  tto_stats_page* stats_page();
   Instant now();
-  /// atfork hooks, for fork() however it is called: the child's stack is abandoned, its accelerated sockets are dead to it.
+  /// atfork hooks, for fork() however it is called: the child's stack is abandoned, its accelerated sockets are dead to
+  /// it (docs/support.md: every call on them fails with ECONNABORTED). The parent's lock is held across the fork.
   void before_fork();
   void after_fork_parent();
   void after_fork_child();
+  /// True in a process that was forked, by whatever means (a MADV_WIPEONFORK word), from one that ran a stack. Checked by
+  /// the API layer before any use of an accelerated socket.
   bool is_forked_child() const;
 };
 

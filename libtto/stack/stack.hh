@@ -25,7 +25,7 @@ namespace tto::stack {
 
 struct StackConfig {
   device::DeviceConfig device;
-  uint32_t rx_burst_slices = 64;
+  uint32_t rx_burst_slices = 256;
   Duration spin_budget = microseconds(30);   // before a blocking call sleeps
   Duration progress_tick = milliseconds(10);
   uint32_t isn_secret[4] = {};
@@ -38,6 +38,9 @@ struct PortBinding {
   memory::Region region;
   uint32_t nic_count = 0;
   tto_helper_nic nics[TTO_HELPER_MAX_NICS];
+  /// Polls readable while a turn would find something to do; -1: the port's own descriptor. The runtime makes one that
+  /// also covers the environment's news.
+  int wait_fd = -1;
 };
 
 /// How the outside world is asked, so that tests need no kernel: routes and neighbours (NetView in the product) and
@@ -72,10 +75,11 @@ class Stack {
 
   // --- all below: under the lock -----------------------------------------------------------------------------------
   /// One turn; returns the work done (frames + segments + expirations). The product on one screen: stack/worker.cc.
+  /// Work is bounded: what is left over makes next_deadline() be now.
   size_t run_once(Instant now);
   /// When run_once must be called again even if no frame arrives.
   Instant next_deadline() const;
-  /// Flushes what a call produced without receiving: send side of the turn only.
+  /// Flushes what a call produced without receiving: send side of the turn only, readiness included.
   void push(Instant now);
   int wait_fd() const;
 
@@ -104,21 +108,25 @@ class Stack {
   void close_listener(socket::ListenSocket* listener, Instant now);
 
   uint64_t progress_count() const { return progress_count_; }  // turns so far: "has anyone progressed?"
+  /// In a forked child: the rings, the region and the descriptors belong to the parent; nothing of ours runs again.
+  void abandon() { is_abandoned_ = true; }
+  bool is_abandoned() const { return is_abandoned_; }
   size_t connection_count() const;   // not yet freed, TIME-WAIT included
   const StackConfig& config() const { return config_; }
   stats::Counters& counters() { return counters_; }
   /// Frame sums, pool states and slots agree; tests call it at the end of every run.
   bool check_consistency() const;
 
- private:
-  friend class socket::StreamSocket;
-  friend class socket::ListenSocket;
+  /// The inside; defined in stack/stack_impl.hh, for stack/*.cc only.
+  struct Impl;
+  Impl& impl() { return *impl_; }
 
+ private:
   StackConfig config_;
   StackLock lock_;
   stats::Counters counters_;
   uint64_t progress_count_ = 0;
-  struct Impl;
+  bool is_abandoned_ = false;
   std::unique_ptr<Impl> impl_;
 };
 

@@ -14,12 +14,17 @@ class StackLock {
   bool try_lock();
   void unlock();
   bool is_held_by_this_thread() const;
+  /// Somebody waits for it. A holder that spins makes room then.
+  bool is_contended() const { return word_.load(std::memory_order_relaxed) == 2; }
   /// In a forked child, where the holder may not exist any more.
-  void reset() { word_.store(0, std::memory_order_relaxed); }
+  void reset() {
+    word_.store(0, std::memory_order_relaxed);
+    holder_.store(nullptr, std::memory_order_relaxed);
+  }
 
  private:
   std::atomic<uint32_t> word_{0};  // 0 free, 1 held, 2 held and contended
-  std::atomic<int32_t> holder_{0};
+  std::atomic<const void*> holder_{nullptr};  // an address in the holder's thread-local storage
 };
 
 class StackLockGuard {
