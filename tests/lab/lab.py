@@ -1,0 +1,482 @@
+#!/usr/bin/env python3
+"""The lab: two network namespaces joined by a veth pair, ttod, and ordinary programs run as user nobody.
+
+    with Lab(mtu=1500) as lab:
+        server = lab.spawn(lab.a, ["redis-server", …], tto=True)
+        lab.run(lab.b, ["redis-cli", "-h", lab.a.ip4, "ping"])
+
+Everything a lab makes carries its name (tto-lab-…), and a record of its owner, so that `lab.py cleanup` can remove what
+a killed run left behind, and only that. Leaving the `with` block removes all of it and then looks for leaks.
+Needs root. Standard library only: the system tests, tools/bench and tools/quickstart stand on it.
+"""
+import json
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+TOP = Path(__file__).resolve().parent.parent.parent
+RECORDS = Path("/run")
+PREFIX = "tto-lab-"
+USER = "nobody"
+
+
+class LabError(Exception):
+    pass
+
+
+def sh(*argv, check=True, netns=None):
+    """Runs a set-up command as root; its output as text."""
+    argv = [str(a) for a in argv]
+    if netns:
+        argv = ["nsenter", f"--net=/run/netns/{netns}", "--"] + argv
+    done = subprocess.run(argv, capture_output=True, text=True)
+    if check and done.returncode != 0:
+        raise LabError(f"{' '.join(argv)}: {done.stderr.strip() or done.stdout.strip()}")
+    return done.stdout
+
+
+def await_until(condition, what, seconds=10.0):
+    """Waits for a condition of the outside world (a port that listens, a socket file); its value."""
+    deadline = time.monotonic() + seconds
+    pause = 0.001
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise LabError(f"waited {seconds} s for {what}")
+        time.sleep(pause)
+        pause = min(pause * 2, 0.05)
+
+
+def start_time(pid):
+    """Of a process, in clock ticks since boot: with the pid, its identity. None if it is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[19]
+    except (OSError, IndexError):
+        return None
+
+
+def find_build():
+    """The build tree to take programs from: $TTO_BUILD, else build/release, else build/dev."""
+    for candidate in [os.environ.get("TTO_BUILD"), TOP / "build" / "release", TOP / "build" / "dev"]:
+        if candidate and Path(candidate).is_dir():
+            return Path(candidate)
+    raise LabError("nothing is built: cmake --preset release && cmake --build --preset release")
+
+
+class Side:
+    """One namespace of the lab and its end of the link."""
+
+    def __init__(self, lab, letter, number):
+        self.lab = lab
+        self.letter = letter
+        self.netns = f"{PREFIX}{letter}-{lab.tag}"
+        self.ifname = f"tto{letter}{lab.tag}"[:15]
+        self.ip4 = f"10.77.0.{number}"
+        self.ip6 = f"fd77::{number}"
+        # The second link, which ttod is told to leave alone.
+        self.plain_ifname = f"ttp{letter}{lab.tag}"[:15]
+        self.plain_ip4 = f"10.78.0.{number}"
+
+    def ip(self, family):
+        return self.ip6 if family == 6 else self.ip4
+
+    def sh(self, *argv, check=True):
+        return sh(*argv, check=check, netns=self.netns)
+
+    def listens(self, port):
+        return bool(self.sh("ss", "-Hltn", f"sport = :{port}").strip())
+
+
+class Program:
+    """A program started in the lab: its process, its output file, and (under tto) its statistics, kept past its end."""
+
+    def __init__(self, lab, side, argv, process, log, tto):
+        self.lab, self.side, self.argv, self.process, self.log, self.tto = lab, side, argv, process, log, tto
+        self.pid = process.pid
+        self.pages = {}  # pid -> open fd of its stats page
+        self.page_lock = threading.Lock()
+
+    def output(self):
+        return Path(self.log).read_text(errors="replace")
+
+    def is_running(self):
+        return self.process.poll() is None
+
+    def await_listen(self, port, seconds=10.0):
+        def ready():
+            if not self.is_running():
+                raise LabError(f"{self.argv[0]} ended with {self.process.returncode}:\n{self.output()}")
+            return self.side.listens(port)
+        await_until(ready, f"{self.argv[0]} to listen on port {port}", seconds)
+        return self
+
+    def wait(self, seconds):
+        try:
+            return self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise LabError(f"{' '.join(self.argv)}: not finished after {seconds} s:\n{self.output()[-2000:]}") from None
+
+    def stop(self, how=signal.SIGTERM):
+        if self.is_running():
+            self.process.send_signal(how)
+            try:
+                self.process.wait(10)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait(10)
+                if how == signal.SIGTERM:
+                    raise LabError(f"{self.argv[0]}: did not end on SIGTERM:\n{self.output()[-2000:]}") from None
+
+    def look_for_page(self):
+        """Opens the stats page of the process as soon as it has one: it then outlives the process."""
+        for pid in process_tree(self.pid):
+            if pid in self.pages:
+                continue
+            fd = open_memfd(pid, "tto-stats")
+            if fd is not None:
+                with self.page_lock:
+                    self.pages[pid] = fd
+
+    def statistics(self):
+        """What `tto stat --json` says of each of its processes; also after they ended."""
+        if self.is_running():
+            self.look_for_page()
+        return [self.lab.read_page(fd) for fd in self.pages.values()]
+
+    def close_pages(self):
+        for fd in self.pages.values():
+            os.close(fd)
+        self.pages.clear()
+
+
+def process_tree(pid):
+    found = [pid]
+    for p in found:
+        try:
+            for task in os.listdir(f"/proc/{p}/task"):
+                found += [int(c) for c in Path(f"/proc/{p}/task/{task}/children").read_text().split()]
+        except OSError:
+            pass
+    return found
+
+
+def open_memfd(pid, name):
+    folder = f"/proc/{pid}/fd"
+    try:
+        for fd in os.listdir(folder):
+            try:
+                if os.readlink(f"{folder}/{fd}").startswith(f"/memfd:{name}"):
+                    return os.open(f"{folder}/{fd}", os.O_RDONLY | os.O_CLOEXEC)
+            except OSError:
+                continue
+    except OSError:
+        pass
+    return None
+
+
+class Lab:
+    def __init__(self, mtu=1500, offload=True, static_neighbours=False, with_ttod=True, second_link=False,
+                 config_lines=(), keep_log=False):
+        self.tag = f"{os.getpid() % 1000000}"
+        self.mtu, self.offload, self.static_neighbours = mtu, offload, static_neighbours
+        self.with_ttod, self.second_link, self.config_lines = with_ttod, second_link, list(config_lines)
+        self.a, self.b = Side(self, "a", 1), Side(self, "b", 2)
+        self.record = RECORDS / f"{PREFIX}{self.tag}"
+        self.socket = self.record / "ttod.sock"
+        self.programs = []
+        self.ttod = None
+        self.dir = None
+        self.build = find_build()
+        self.keep_log = keep_log
+        self.watcher_stop = threading.Event()
+        self.watcher = None
+
+    # --- life -----------------------------------------------------------------------------------------------------
+    def __enter__(self):
+        if os.geteuid() != 0:
+            raise LabError("the lab needs root")
+        cleanup()
+        try:
+            self.set_up()
+        except BaseException:
+            self.tear_down()
+            raise
+        return self
+
+    def __exit__(self, kind, value, trace):
+        if kind is not None:
+            self.show_logs()
+        self.tear_down()
+        left = self.leaks()
+        if left and kind is None:
+            raise LabError("left behind: " + "; ".join(left))
+        return False
+
+    def set_up(self):
+        self.record.mkdir(mode=0o755)
+        self.dir = Path(tempfile.mkdtemp(prefix=PREFIX, dir="/tmp"))
+        self.dir.chmod(0o755)
+        (self.record / "owner").write_text(f"{os.getpid()} {start_time(os.getpid())}\n{self.dir}\n")
+        self.work = self.dir / "work"  # where programs may write
+        self.work.mkdir()
+        user = pwd.getpwnam(USER)
+        os.chown(self.work, user.pw_uid, user.pw_gid)
+        self.preload = None
+        library = self.build / "preload" / "libtto_preload.so"
+        if library.exists():  # copied: nobody may not be able to read the checkout
+            self.preload = self.dir / library.name
+            shutil.copyfile(library, self.preload)
+            self.preload.chmod(0o755)
+        for side in (self.a, self.b):
+            sh("ip", "netns", "add", side.netns)
+            side.sh("ip", "link", "set", "lo", "up")
+        self.join(self.a.ifname, self.b.ifname, "10.77.0", "fd77::")
+        if self.second_link:
+            self.join(self.a.plain_ifname, self.b.plain_ifname, "10.78.0", None)
+        if self.static_neighbours:
+            self.fix_neighbours()
+        sh("ip", "netns", "exec", self.b.netns, "ping", "-c1", "-W2", self.a.ip4, check=False)
+        self.watcher = threading.Thread(target=self.watch, daemon=True)
+        self.watcher.start()
+        if self.with_ttod:
+            self.start_ttod()
+
+    def join(self, name_a, name_b, net4, net6):
+        sh("ip", "link", "add", name_a, "netns", self.a.netns, "mtu", self.mtu, "type", "veth", "peer", "name", name_b,
+           "netns", self.b.netns, "mtu", self.mtu)
+        for side, name, number in ((self.a, name_a, 1), (self.b, name_b, 2)):
+            side.sh("ip", "address", "add", f"{net4}.{number}/24", "dev", name)
+            if net6:
+                side.sh("ip", "-6", "address", "add", f"{net6}{number}/64", "dev", name, "nodad")
+            if not self.offload:
+                side.sh("ethtool", "-K", name, "gro", "off", "gso", "off", "tso", "off", "tx", "off", "rx", "off")
+            side.sh("ip", "link", "set", name, "up")
+
+    def fix_neighbours(self):
+        for side, peer in ((self.a, self.b), (self.b, self.a)):
+            mac = json.loads(peer.sh("ip", "-j", "link", "show", "dev", peer.ifname))[0]["address"]
+            for address in (peer.ip4, peer.ip6):
+                side.sh("ip", "neigh", "replace", address, "lladdr", mac, "dev", side.ifname, "nud", "permanent")
+
+    def tear_down(self):
+        self.watcher_stop.set()
+        for program in self.programs:
+            try:
+                program.stop(signal.SIGKILL)
+            except LabError:
+                pass
+            program.close_pages()
+        self.stop_ttod()
+        remove_lab(self.record)
+
+    # --- ttod -----------------------------------------------------------------------------------------------------
+    def write_config(self):
+        """The daemon's configuration: both namespaces, only the main link, nobody may use it."""
+        lines = [f'socket = "{self.socket}"',
+                 f'pin_path = "/sys/fs/bpf/{PREFIX}{self.tag}"',
+                 f'accelerate = ["{self.a.ifname}", "{self.b.ifname}"]',
+                 *self.config_lines]
+        path = self.record / "ttod.toml"
+        path.write_text("\n".join(lines) + "\n")
+        return path
+
+    def start_ttod(self):
+        daemon = self.build / "kmod-helper" / "ttod"
+        if not daemon.exists():
+            raise LabError(f"{daemon} is not built")
+        config = self.write_config()
+        log = open(self.record / "ttod.log", "ab")
+        self.ttod = subprocess.Popen(
+            ["setpriv", "--pdeathsig", "TERM", "--", str(daemon), "--foreground", "--config", str(config)],
+            stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        log.close()
+        (self.record / "ttod.pid").write_text(f"{self.ttod.pid} {start_time(self.ttod.pid)}\n")
+
+        def ready():
+            if self.ttod.poll() is not None:
+                raise LabError(f"ttod ended with {self.ttod.returncode}:\n{self.ttod_log()}")
+            return self.socket.is_socket()
+        await_until(ready, "ttod's socket", 20)
+
+    def stop_ttod(self, how=signal.SIGTERM):
+        if self.ttod and self.ttod.poll() is None:
+            self.ttod.send_signal(how)
+            try:
+                self.ttod.wait(10)
+            except subprocess.TimeoutExpired:
+                self.ttod.kill()
+                self.ttod.wait(10)
+        self.ttod = None
+
+    def ttod_log(self):
+        try:
+            return (self.record / "ttod.log").read_text(errors="replace")
+        except OSError:
+            return ""
+
+    # --- programs -------------------------------------------------------------------------------------------------
+    def spawn(self, side, argv, tto=False, cpu=None, env=None, user=USER, profile=None, stdin=None, nice=None):
+        """Starts a program in a namespace as an ordinary user with no capability; with tto, under the preload library."""
+        argv = [str(a) for a in argv]
+        variables = {"HOME": str(self.work), "PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "LC_ALL": "C",
+                     **(env or {})}
+        if tto:
+            if not self.preload:
+                raise LabError(f"{self.build}/preload/libtto_preload.so is not built")
+            variables["LD_PRELOAD"] = str(self.preload)
+            variables["TTO_HELPER"] = str(self.socket)
+            if profile:
+                variables["TTO_PROFILE"] = profile
+        command = ["nsenter", f"--net=/run/netns/{side.netns}", f"--wdns={self.work}", "--",
+                   "setpriv", "--reuid", user, "--regid", "nogroup", "--clear-groups", "--inh-caps=-all",
+                   "--ambient-caps=-all", "--bounding-set=-all", "--no-new-privs", "--pdeathsig", "KILL", "--"]
+        if nice is not None:
+            command += ["nice", "-n", str(nice)]
+        if cpu is not None:
+            command += ["taskset", "-c", str(cpu)]
+        command += ["env", "-i"] + [f"{k}={v}" for k, v in variables.items()] + argv
+        number = len(self.programs)
+        log = self.dir / f"{number}-{os.path.basename(argv[0])}.log"
+        with open(log, "wb") as out:
+            process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT,
+                                       stdin=stdin or subprocess.DEVNULL)
+        program = Program(self, side, argv, process, log, tto)
+        self.programs.append(program)
+        return program
+
+    def run(self, side, argv, seconds=60.0, check=True, **options):
+        """Runs a program to its end and returns it; .output() is what it printed."""
+        program = self.spawn(side, argv, **options)
+        code = program.wait(seconds)
+        if check and code != 0:
+            raise LabError(f"{' '.join(program.argv)}: exit status {code}:\n{program.output()[-3000:]}")
+        return program
+
+    def watch(self):
+        """Keeps the stats pages of accelerated programs, so that short ones can be read after their end."""
+        while not self.watcher_stop.wait(0.002):
+            for program in self.programs[:]:
+                if program.tto and program.is_running() and not program.pages:
+                    program.look_for_page()
+
+    # --- what happened --------------------------------------------------------------------------------------------
+    def tto(self, *argv):
+        tool = self.build / "tools" / "tto"
+        if not tool.exists():
+            raise LabError(f"{tool} is not built")
+        done = subprocess.run([str(tool), *map(str, argv)], capture_output=True, text=True, close_fds=False)
+        if done.returncode != 0:
+            raise LabError(f"tto {' '.join(map(str, argv))}: {done.stderr.strip()}")
+        return done.stdout
+
+    def read_page(self, fd):
+        return json.loads(self.tto("stat", "--json", "--page", f"/proc/{os.getpid()}/fd/{fd}"))["processes"][0]
+
+    def all_statistics(self):
+        return [s for p in self.programs if p.tto for s in p.statistics()]
+
+    def check_balance(self):
+        """Every received frame has exactly one fate (A5)."""
+        for s in self.all_statistics():
+            c = s["counters"]
+            drops = {k: v for k, v in c.items() if k.startswith("drop_") and v}
+            fates = c["rx_frame_delivered"] + c["rx_frame_passed"] + sum(drops.values())
+            if c["rx_frame"] != fates:
+                raise LabError(f"pid {s['pid']}: {c['rx_frame']} frames received, {fates} accounted for: "
+                               f"delivered {c['rx_frame_delivered']}, passed {c['rx_frame_passed']}, {drops}")
+
+    def show_logs(self):
+        for program in self.programs:
+            print(f"--- {' '.join(program.argv)} (tto={program.tto}, exit={program.process.poll()})", file=sys.stderr)
+            print(program.output()[-1500:], file=sys.stderr)
+        if self.ttod or (self.record / "ttod.log").exists():
+            print(f"--- ttod\n{self.ttod_log()[-3000:]}", file=sys.stderr)
+
+    def leaks(self):
+        """What this lab made and is still there after tear_down."""
+        left = [f"namespace {s.netns}" for s in (self.a, self.b) if Path(f"/run/netns/{s.netns}").exists()]
+        left += [f"record {self.record}"] if self.record.exists() else []
+        pins = Path(f"/sys/fs/bpf/{PREFIX}{self.tag}")
+        left += [f"BPF pin {p}" for p in pins.rglob("*")] if pins.exists() else []
+        links = sh("ip", "-br", "link", check=False)
+        left += [f"link {n}" for n in (self.a.ifname, self.b.ifname) if n in links]
+        return left
+
+
+# --- leftovers of killed runs -----------------------------------------------------------------------------------------
+def alive(text):
+    pid, started = (text.split() + ["", ""])[:2]
+    return pid.isdigit() and started != "" and start_time(int(pid)) == started
+
+
+def remove_lab(record):
+    """Removes all that a lab with this record made. Idempotent."""
+    tag = record.name[len(PREFIX):]
+    pid_file = record / "ttod.pid"
+    if pid_file.exists() and alive(pid_file.read_text()):
+        pid = int(pid_file.read_text().split()[0])
+        os.kill(pid, signal.SIGTERM)
+        try:
+            await_until(lambda: start_time(pid) is None or not alive(pid_file.read_text()), "ttod to end", 5)
+        except LabError:
+            os.kill(pid, signal.SIGKILL)
+    for letter in "ab":
+        netns = f"{PREFIX}{letter}-{tag}"
+        if not Path(f"/run/netns/{netns}").exists():
+            continue
+        for pid in sh("ip", "netns", "pids", netns, check=False).split():
+            try:
+                os.kill(int(pid), signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        await_until(lambda n=netns: not sh("ip", "netns", "pids", n, check=False).split(), f"{netns} to empty", 10)
+        # Deleting the devices by name first makes their end synchronous; a namespace goes later, in the background.
+        for name in (f"tto{letter}{tag}"[:15], f"ttp{letter}{tag}"[:15]):
+            sh("ip", "link", "del", name, check=False, netns=netns)
+        sh("ip", "netns", "del", netns, check=False)
+    pins = Path(f"/sys/fs/bpf/{PREFIX}{tag}")
+    if pins.exists():
+        shutil.rmtree(pins, ignore_errors=True)
+    owner = record / "owner"
+    if owner.exists():
+        lines = owner.read_text().splitlines()
+        if len(lines) > 1 and lines[1].startswith(f"/tmp/{PREFIX}"):
+            shutil.rmtree(lines[1], ignore_errors=True)
+    shutil.rmtree(record, ignore_errors=True)
+
+
+def cleanup(verbose=False):
+    """Removes labs whose owner is gone."""
+    removed = 0
+    for record in sorted(RECORDS.glob(f"{PREFIX}*")):
+        owner = record / "owner"
+        if owner.exists() and alive(owner.read_text()):
+            continue
+        if not owner.exists() and time.time() - record.stat().st_mtime < 5:
+            continue  # being made at this moment
+        remove_lab(record)
+        removed += 1
+        if verbose:
+            print(f"removed {record.name}")
+    return removed
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["cleanup"]:
+        cleanup(verbose=True)
+    elif sys.argv[1:] == ["shell"]:  # a lab to look around in
+        with Lab(with_ttod=False) as shown:
+            print(f"namespaces {shown.a.netns} ({shown.a.ip4}, {shown.a.ip6}) and {shown.b.netns}; "
+                  f"leave the shell to remove them")
+            subprocess.run([os.environ.get("SHELL", "/bin/sh")], check=False)
+    else:
+        sys.exit("usage: lab.py cleanup | shell")
