@@ -368,6 +368,18 @@ class Lab:
                 if program.tto and program.is_running() and not program.pages:
                     program.look_for_page()
 
+    def program(self, name):
+        """One of our own programs, copied to where nobody can run it."""
+        copy = self.dir / name
+        if not copy.exists():
+            found = next((p for p in (self.build / "tests" / "bench" / name, self.build / "tests" / "system" / name)
+                          if p.exists()), None)
+            if not found:
+                raise LabError(f"{name} is not built in {self.build}")
+            shutil.copyfile(found, copy)
+            copy.chmod(0o755)
+        return copy
+
     # --- what happened --------------------------------------------------------------------------------------------
     def tto(self, *argv):
         tool = self.build / "tools" / "tto"
@@ -446,6 +458,10 @@ def remove_lab(record):
     pins = Path(f"/sys/fs/bpf/{PREFIX}{tag}")
     if pins.exists():
         shutil.rmtree(pins, ignore_errors=True)
+    restore = record / "restore"
+    if restore.exists():  # host-wide settings a benchmark changed
+        for path, value in json.loads(restore.read_text()).items():
+            Path(path).write_text(value)
     owner = record / "owner"
     if owner.exists():
         lines = owner.read_text().splitlines()
