@@ -28,8 +28,8 @@ struct FrameSlice {
 };
 
 struct PortCaps {
-  uint32_t mtu_bytes = 1500;      // largest L3 packet it carries
-  uint32_t max_slices = 1;        // longest chain, both ways
+  uint32_t mtu_bytes = 1500;              // largest L3 packet it carries
+  uint32_t max_slices = 1;                // longest chain, both ways
   bool accepts_partial_checksum = false;  // peers may leave only the pseudo-header sum (DESIGN 2.13)
   bool registers_buffers = false;         // can send from registered application memory
   bool needs_wakeup = false;
