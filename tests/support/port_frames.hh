@@ -1,11 +1,11 @@
 // Frames for tests of ports: filled with a pattern, sent, collected, compared, and given back to the pool.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <optional>
 #include <vector>
 
 #include "libtto/memory/frame_pool.hh"
