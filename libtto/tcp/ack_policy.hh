@@ -1,5 +1,6 @@
-// When to acknowledge received data (RFC 9293 §3.8.6.3, RFC 5681 §4.2): at once for the first segments and whatever tells
-// the sender of loss, else at every second full-sized segment or after the delay. Merged segments count one by one.
+// When to acknowledge received data (RFC 9293 §3.8.6.3, RFC 5681 §4.2): at once for the first segments and whatever
+// tells the sender of loss, else at every second full-sized segment or after the delay. Merged segments count one by
+// one.
 #pragma once
 
 #include <algorithm>

@@ -1,5 +1,5 @@
-// The congestion window: acknowledgements and losses in, cwnd out, all in bytes (RFC 5681, RFC 9438). It knows nothing of
-// sequence numbers; what is in flight and what was lost is recovery.hh's business.
+// The congestion window: acknowledgements and losses in, cwnd out, all in bytes (RFC 5681, RFC 9438). It knows nothing
+// of sequence numbers; what is in flight and what was lost is recovery.hh's business.
 #pragma once
 
 #include <cstdint>

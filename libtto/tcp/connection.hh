@@ -35,8 +35,17 @@ struct Verdict {
   /// The part of the segment's payload to keep, empty: none. Out-of-order parts are kept too; what is already held
   /// inside it is trimmed by the receive queue (first copy wins).
   ByteRange keep;
-  enum class Fate : uint8_t { kAccepted, kOutOfWindow, kBadAck, kPaws, kNoAck, kChallenged, kReset, kTrimmed, kClosed } fate =
-      Fate::kAccepted;
+  enum class Fate : uint8_t {
+    kAccepted,
+    kOutOfWindow,
+    kBadAck,
+    kPaws,
+    kNoAck,
+    kChallenged,
+    kReset,
+    kTrimmed,
+    kClosed
+  } fate = Fate::kAccepted;
 };
 
 struct Output {
@@ -47,11 +56,11 @@ struct Output {
 
 /// Conditions the socket layer turns into readiness and errno; level-triggered, read at any time.
 struct Events {
-  bool established = false;   // reached ESTABLISHED (or beyond) at some time
-  bool peer_closed = false;   // FIN received and in order: EOF after the readable bytes
-  bool closed = false;        // CLOSED or TIME-WAIT: the connection is over for the application
-  int error = 0;              // errno: ECONNRESET, ETIMEDOUT, ECONNREFUSED, EPIPE…; sticky until taken
-  int soft_error = 0;         // from ICMP (R78)
+  bool established = false;  // reached ESTABLISHED (or beyond) at some time
+  bool peer_closed = false;  // FIN received and in order: EOF after the readable bytes
+  bool closed = false;       // CLOSED or TIME-WAIT: the connection is over for the application
+  int error = 0;             // errno: ECONNRESET, ETIMEDOUT, ECONNREFUSED, EPIPE…; sticky until taken
+  int soft_error = 0;        // from ICMP (R78)
   bool urgent_pending = false;
 };
 
@@ -103,10 +112,10 @@ class Connection {
   int take_error();
   int take_soft_error();
 
-  StreamOffset snd_una() const;    // first byte not acknowledged: send buffers below it may go
+  StreamOffset snd_una() const;  // first byte not acknowledged: send buffers below it may go
   StreamOffset snd_nxt() const;
-  StreamOffset snd_end() const;    // after the last byte written
-  StreamOffset first_send_byte() const;  // iss + 1, widened
+  StreamOffset snd_end() const;             // after the last byte written
+  StreamOffset first_send_byte() const;     // iss + 1, widened
   StreamOffset first_receive_byte() const;  // irs + 1, widened
   /// In-order payload received so far: the receive queue is readable up to here (FIN not counted).
   StreamOffset receive_end() const;
@@ -140,6 +149,8 @@ class Connection {
   void enter_established(bool syn_was_resent, Instant now);
   void finish(int error);
   void abort(int error);
+  void start_fin();
+  void update_mss();
   void enter_time_wait(Instant now);
   bool is_synchronized() const { return state_ >= State::kEstablished; }
   bool may_receive_data() const;
@@ -156,33 +167,37 @@ class Connection {
   bool check_ack(Arrival& a, Verdict& v);
   bool check_ack_in_syn_received(const Arrival& a, Verdict& v);
   bool take_payload(Arrival& a, Verdict& v);
-  void check_fin(Arrival& a);
-  void on_reset(Instant now);
+  void trim(Arrival& a);
+  void check_fin(const Arrival& a);
+  void on_reset();
+  void refuse(const Arrival& a);
   void challenge(Instant now);
   // ack_input.cc: what a valid acknowledgement does.
   void on_acknowledgement(const Arrival& a);
-  void on_newly_acked(StreamOffset una_before, const Arrival& a);
+  void on_newly_acked(const Arrival& a);
   void update_send_window(const Arrival& a);
   void take_rtt_sample(const Arrival& a);
-  void apply_recovery(Recovery::Change change, uint64_t acked_bytes, uint64_t delivered_bytes, bool was_limited, Instant now);
+  uint32_t duplicates_in(const Arrival& a, uint64_t newly_sacked) const;
+  void adjust_window(const Recovery::Outcome& outcome, uint64_t acked_bytes, bool was_limited, Instant now);
   void on_fin_acked(Instant now);
 
   // output.cc
-  bool next_reset(SegmentOut& out) const;
-  bool next_syn(SegmentOut& out, Instant now) const;
+  void fill_reset(SegmentOut& out) const;
+  bool next_segment(SegmentOut& out, Instant now) const;
+  void fill_syn(SegmentOut& out, Instant now) const;
   bool next_retransmission(SegmentOut& out, Instant now) const;
   bool next_new_data(SegmentOut& out, Instant now) const;
-  bool next_probe(SegmentOut& out, Instant now) const;
   void fill_header(SegmentOut& out, Instant now) const;
   uint64_t sendable_bytes(uint64_t mss) const;
-  bool may_send_partial(uint64_t bytes, uint64_t usable) const;
+  bool may_send_partial(uint64_t bytes, bool ends_data) const;
   StreamOffset acceptable_seq() const;
   StreamOffset next_edge() const;
   uint16_t window_field() const;
-  uint32_t segment_mss() const;
+  bool is_fin_pending() const { return snd_.fin_queued && !snd_.fin_sent(); }
   // commit.cc: what an emission changes.
   void on_payload_emitted(const SegmentOut& out, StreamOffset sent_to, Instant now);
-  void on_new_data_sent(ByteRange sent, bool has_fin, Instant now);
+  void on_new_data_sent(ByteRange sent, uint32_t mss_bytes, Instant now);
+  void on_syn_emitted(Instant now);
   void on_ack_emitted(const SegmentOut& out);
 
   // timers.cc
@@ -192,12 +207,14 @@ class Connection {
   void on_persist_timeout(Instant now);
   void on_keepalive_timeout(Instant now);
   void arm_keepalive(Instant now);
+  void on_syn_timeout(Instant now);
   bool is_out_of_patience(Instant now) const;
   bool is_window_blocked() const;
 
   ConnectionConfig config_;
   Agreed agreed_;
   State state_ = State::kClosed;
+  uint32_t mss_ = 536;  // effective_mss()
   SendControl snd_;
   ReceiveControl rcv_;
   Deadlines timers_;
@@ -211,29 +228,29 @@ class Connection {
   uint64_t out_of_order_segments_ = 0, duplicate_acks_ = 0;
 
   // What next_output() has to say besides data.
-  StreamOffset reset_seq_ = 0;         // a RST that leaves the connection alive (R11, R14)
+  StreamOffset reset_seq_ = 0;  // a RST that leaves the connection alive (R11, R14)
   bool has_reply_reset_ = false;
-  bool has_final_reset_ = false;       // a RST that ends it: state is CLOSED already
+  bool has_final_reset_ = false;  // a RST that ends it: state is CLOSED already
   bool syn_due_ = false;
   bool ack_due_ = false;
-  bool probe_due_ = false;             // zero window or keep-alive: SEQ = SND.UNA - 1
-  bool force_partial_ = false;         // SWS override: send what the window allows, however small
-  bool more_ = false;                  // the last write had MSG_MORE
+  bool probe_due_ = false;      // zero window or keep-alive: SEQ = SND.UNA - 1
+  bool force_partial_ = false;  // SWS override: send what the window allows, however small
+  bool more_ = false;           // the last write had MSG_MORE
   bool is_passive_ = false;
-  bool is_orphan_ = false;             // the application is gone
-  bool needs_peer_ack_ = false;        // a probe or retransmission is unanswered
+  bool is_orphan_ = false;  // the application is gone
+  uint32_t resent_ts_ = 0;  // our timestamp clock at the last retransmission
   uint8_t syn_retries_done_ = 0;
   uint8_t probes_unanswered_ = 0;
   uint8_t persist_backoff_ = 0;
   uint8_t challenge_tokens_ = 0;
-  StreamOffset cork_until_ = 0;        // held bytes below go out although corked
+  StreamOffset cork_until_ = 0;          // held bytes below go out although corked
   StreamOffset cwnd_limited_until_ = 0;  // data up to here left with the congestion window full
-  StreamOffset timed_end_ = 0;         // the acknowledgement that yields the RTT sample, 0: none
+  StreamOffset timed_end_ = 0;           // the acknowledgement that yields the RTT sample, 0: none
   Instant timed_at_{};
   Instant challenge_refilled_at_{};
   Instant last_received_at_{};
   Instant last_sent_at_{};             // data
-  Instant unanswered_since_{};         // first timeout without an answer (R39)
+  Instant unanswered_since_ = kNever;  // first timeout without an answer (R39)
 };
 
 }  // namespace tto::tcp

@@ -10,14 +10,14 @@ namespace tto::tcp {
 /// What a connection is made with. Defaults are Linux's; the owner fills them from the placeholder socket and the
 /// namespace's sysctls.
 struct ConnectionConfig {
-  uint32_t iss = 0;                 // from tcp/isn.hh
-  uint16_t mtu_bytes = 1500;        // interface MTU (announced MSS: R2)
+  uint32_t iss = 0;           // from tcp/isn.hh
+  uint16_t mtu_bytes = 1500;  // interface MTU (announced MSS: R2)
   uint16_t path_mtu_bytes = 1500;
   bool is_v6 = false;
   uint32_t receive_buffer_bytes = 131072;  // current limit; may grow by set_receive_buffer
   uint8_t receive_window_scale = 7;
   bool timestamps = true;
-  uint32_t ts_offset = 0;           // TSval = now in ms + this
+  uint32_t ts_offset = 0;  // TSval = now in ms + this
   bool sack = true;
   bool window_scaling = true;
   bool ecn = false;
@@ -27,7 +27,7 @@ struct ConnectionConfig {
   uint8_t synack_retries = 5;
   uint8_t retries2 = 15;
   uint8_t orphan_retries = 8;
-  Duration user_timeout{};          // 0: R2 decides
+  Duration user_timeout{};  // 0: R2 decides
   bool keepalive = false;
   Duration keepalive_idle = seconds(7200);
   Duration keepalive_interval = seconds(75);

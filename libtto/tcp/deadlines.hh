@@ -13,9 +13,9 @@ enum class Timer : uint8_t {
   kRetransmit,  // RFC 6298; SYN and FIN too
   kPersist,     // the window keeps us from sending and nothing is in flight (RFC 9293 §3.8.6.1)
   kDelayedAck,
-  kCork,        // TCP_CORK and MSG_MORE hold a partial segment this long
+  kCork,  // TCP_CORK and MSG_MORE hold a partial segment this long
   kKeepalive,
-  kLastState,   // FIN-WAIT-2 of an orphan, TIME-WAIT
+  kLastState,  // FIN-WAIT-2 of an orphan, TIME-WAIT
   kCount,
 };
 

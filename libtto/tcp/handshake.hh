@@ -11,6 +11,7 @@ namespace tto::tcp {
 /// What holds on a connection once both SYNs are known.
 struct Agreed {
   bool timestamps = false;
+  bool window_scaling = false;
   bool sack = false;
   uint8_t snd_scale = 0;  // of the windows we receive
   uint8_t rcv_scale = 0;  // of the windows we announce

@@ -14,13 +14,13 @@ namespace tto::tcp {
 
 class Reassembly {
  public:
-  static constexpr uint32_t kMaxRanges = 32;
+  static constexpr uint32_t kMaxRanges = 24;
 
   /// An out-of-order arrival, begin > rcv.nxt. False: no room, do not keep the bytes. What of it was there already is
   /// noted as a duplicate.
   bool insert(ByteRange range);
-  /// In-order bytes reached `nxt`; returns where the in-order part ends now.
-  StreamOffset advance(StreamOffset nxt);
+  /// `arrived` begins at rcv.nxt; returns where the in-order part ends now. What was there already is a duplicate.
+  StreamOffset advance(ByteRange arrived);
   /// [begin, end) arrived a second time: reported once, in the next acknowledgement.
   void note_duplicate(ByteRange range);
   /// SACK blocks for an acknowledgement: D-SACK first, then newest first; `max_blocks` is what the header has room for.
@@ -37,8 +37,8 @@ class Reassembly {
   const ByteRange* find(StreamOffset offset) const;
   void remember(StreamOffset offset);
 
-  std::array<ByteRange, kMaxRanges> ranges_;       // sorted, disjoint, not touching
-  std::array<StreamOffset, kRecent> recent_{};     // an offset inside each recently changed range, newest first
+  std::array<ByteRange, kMaxRanges> ranges_;    // sorted, disjoint, not touching
+  std::array<StreamOffset, kRecent> recent_{};  // an offset inside each recently changed range, newest first
   ByteRange duplicate_;
   uint32_t count_ = 0;
 };

@@ -1,4 +1,5 @@
-// Round-trip time and retransmission timeout (RFC 6298). Samples come from segments sent once, or from timestamps (Karn).
+// Round-trip time and retransmission timeout (RFC 6298). Samples come from segments sent once, or from timestamps
+// (Karn).
 #pragma once
 
 #include <algorithm>

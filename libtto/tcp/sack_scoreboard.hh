@@ -13,7 +13,7 @@ namespace tto::tcp {
 
 class SackScoreboard {
  public:
-  static constexpr uint32_t kMaxRanges = 24;
+  static constexpr uint32_t kMaxRanges = 20;
   static constexpr uint32_t kDupThresh = 3;
 
   /// Returns the bytes that were not known before. `range` lies in (una, nxt]: the caller checked.

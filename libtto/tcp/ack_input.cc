@@ -1,0 +1,135 @@
+// What a valid acknowledgement does: send window, RTT, loss recovery, congestion window, and the closing states.
+#include <algorithm>
+
+#include "libtto/tcp/arrival.hh"
+
+namespace tto::tcp {
+
+void Connection::on_acknowledgement(const Arrival& a) {
+  probes_unanswered_ = 0;
+  const StreamOffset una_before = snd_.una;
+  const uint64_t flight_before = snd_.flight();
+  const bool was_limited = una_before < cwnd_limited_until_;
+
+  Recovery::Acked acked;
+  acked.una_before = una_before;
+  acked.nxt = snd_.nxt;
+  acked.mss_bytes = mss_;
+  if (a.segment.options.sack_count != 0 && flight_before != 0) {
+    acked.newly_sacked_bytes = recovery_.on_sack_blocks(a.segment.options, std::max(a.ack, snd_.una), snd_.nxt);
+  }
+  acked.duplicates = duplicates_in(a, acked.newly_sacked_bytes);
+  duplicate_acks_ += acked.duplicates;
+  if (a.ack > snd_.una) {
+    take_rtt_sample(a);
+    snd_.una = a.ack;
+    on_newly_acked(a);
+  }
+  acked.una = snd_.una;
+  update_send_window(a);
+  if (flight_before != 0) {
+    const Recovery::Outcome outcome = recovery_.on_ack(acked);
+    adjust_window(outcome, snd_.una - una_before, was_limited, a.now);
+  }
+  if (snd_.fin_acked()) on_fin_acked(a.now);
+}
+
+// R63. With SACK a duplicate is what brings SACK news (RFC 6675 §2), else the five conditions of RFC 5681 §2.
+uint32_t Connection::duplicates_in(const Arrival& a, uint64_t newly_sacked) const {
+  if (a.ack != snd_.una || snd_.una == snd_.nxt) return 0;
+  if (agreed_.sack) return newly_sacked != 0 ? 1 : 0;
+  const bool same_window = uint64_t{a.segment.window} << snd_.scale == snd_.wnd;
+  return a.length() == 0 && same_window ? 1 : 0;
+}
+
+void Connection::on_newly_acked(const Arrival& a) {
+  unanswered_since_ = kNever;
+  persist_backoff_ = 0;
+  // RFC 6298 5.2, 5.3: only new data restarts the timer; rearm() starts it if something is still out.
+  timers_.clear(Timer::kRetransmit);
+  if (snd_.flight() != 0) arm_retransmit(a.now);
+}
+
+// RFC 9293 §3.10.7.4, R48.
+void Connection::update_send_window(const Arrival& a) {
+  if (a.ack < snd_.una) return;
+  if (!(snd_.wl1 < a.seq || (snd_.wl1 == a.seq && snd_.wl2 <= a.ack))) return;
+  const bool was_closed = snd_.wnd == 0;
+  snd_.wnd = uint64_t{a.segment.window} << snd_.scale;
+  snd_.max_wnd = std::max(snd_.max_wnd, snd_.wnd);
+  snd_.wl1 = a.seq;
+  snd_.wl2 = a.ack;
+  if (snd_.wnd == 0) {
+    unanswered_since_ = kNever;  // it closed its window, but it is there
+  } else if (was_closed) {
+    persist_backoff_ = 0;
+    timers_.clear(Timer::kPersist);
+    if (snd_.flight() != 0) {  // what it had no room for waits for the timer: not for a backed-off one
+      rtt_.clear_backoff();
+      unanswered_since_ = kNever;
+      arm_retransmit(a.now);
+    }
+  }
+}
+
+// One range of new data is timed with our own clock. What was resent is measured by its timestamp only (Karn), and only
+// if the echo shows that the resent copy is the one acknowledged: an older echo also comes when the acknowledgement of
+// the first copy was lost, and then it measures our own timeout.
+void Connection::take_rtt_sample(const Arrival& a) {
+  if (timed_end_ != 0) {
+    if (a.ack < timed_end_) return;
+    timed_end_ = 0;
+    rtt_.on_sample(a.now - timed_at_);
+    return;
+  }
+  const wire::TcpOptions& o = a.segment.options;
+  if (!agreed_.timestamps || !o.has_timestamps || o.ts_ecr == 0) return;
+  if (!is_synchronized() || static_cast<int32_t>(o.ts_ecr - resent_ts_) < 0) return;
+  const int32_t elapsed_ms = static_cast<int32_t>(timestamp_now(a.now) - o.ts_ecr);
+  if (elapsed_ms < 0 || elapsed_ms > RttEstimator::kMaxRto.millis()) return;
+  // The clock ticks in ms: below that the estimate we have is better, but the sample ends the backoff.
+  const Duration r = elapsed_ms > 1 || !rtt_.has_sample() ? milliseconds(std::max(elapsed_ms, 1))
+                                                          : std::min(rtt_.srtt(), milliseconds(1));
+  rtt_.on_sample(r);
+}
+
+void Connection::adjust_window(const Recovery::Outcome& outcome, uint64_t acked_bytes, bool was_limited, Instant now) {
+  if (outcome.change == Recovery::Change::kEnteredFast) {
+    const uint64_t flight = snd_.flight();
+    congestion_.on_loss({static_cast<uint32_t>(std::min<uint64_t>(flight, Congestion::kMaxWindowBytes)), false, now});
+    recovery_.begin_rate_reduction(flight, congestion_.ssthresh());
+  } else if (outcome.change == Recovery::Change::kLeftFast) {
+    congestion_.set_cwnd(congestion_.ssthresh());
+    return;
+  }
+  if (recovery_.phase() == Recovery::Phase::kFast) {
+    congestion_.set_cwnd(recovery_.reduced_window(recovery_.pipe(snd_.una, snd_.nxt), outcome.delivered_bytes, mss_));
+    return;
+  }
+  if (acked_bytes == 0) return;
+  AckEvent event;
+  event.newly_acked_bytes = static_cast<uint32_t>(std::min<uint64_t>(acked_bytes, Congestion::kMaxWindowBytes));
+  event.srtt = rtt_.srtt();
+  event.now = now;
+  event.is_cwnd_limited = was_limited || !recovery_.is_open();
+  congestion_.on_ack(event);
+}
+
+void Connection::on_fin_acked(Instant now) {
+  switch (state_) {
+    case State::kFinWait1:
+      state_ = State::kFinWait2;
+      if (is_orphan_) timers_.set(Timer::kLastState, now + config_.fin_timeout);
+      break;
+    case State::kClosing:
+      enter_time_wait(now);
+      break;
+    case State::kLastAck:
+      finish(0);
+      break;
+    default:
+      break;
+  }
+}
+
+}  // namespace tto::tcp

@@ -1,0 +1,192 @@
+// next_output(): the only place that decides what is sent. It changes nothing; commit.cc does, once a segment has left.
+#include <algorithm>
+
+#include "libtto/tcp/connection.hh"
+#include "libtto/wire/tcp_flags.hh"
+
+namespace tto::tcp {
+namespace {
+
+constexpr uint64_t kMaxPseudoFrameBytes = 65536;
+constexpr uint32_t kMaxOptionBytes = 40;
+constexpr uint32_t kSackHeaderBytes = 4;  // kind, length and two NOPs
+constexpr uint32_t kSackBlockBytes = 8;
+constexpr uint32_t kLeastMssWithSack = 64;  // a tiny MSS keeps its payload and lets the segment grow
+
+}  // namespace
+
+Output Connection::next_output(Instant now) const {
+  Output o;
+  if (next_segment(o.segment, now)) {
+    o.kind = Output::Kind::kEmit;
+    return o;
+  }
+  o.at = timers_.earliest();
+  o.kind = o.at == kNever ? Output::Kind::kIdle : Output::Kind::kWaitUntil;
+  return o;
+}
+
+bool Connection::next_segment(SegmentOut& out, Instant now) const {
+  if (has_reply_reset_ || has_final_reset_) {
+    fill_reset(out);
+    return true;
+  }
+  if (state_ == State::kClosed) return false;
+  if (syn_due_) {
+    fill_syn(out, now);
+    return true;
+  }
+  if (is_synchronized()) {
+    if (next_retransmission(out, now) || next_new_data(out, now)) return true;
+    if (probe_due_) {
+      fill_header(out, now);
+      out.seq = snd_.una - 1;  // old by one: the peer must answer with what it expects and its window
+      return true;
+    }
+  }
+  if (!ack_due_) return false;
+  fill_header(out, now);
+  out.seq = acceptable_seq();
+  return true;
+}
+
+// A reply to a segment with a bad ACK leaves the connection alive; the final one ends it.
+void Connection::fill_reset(SegmentOut& out) const {
+  if (has_reply_reset_) {
+    out.seq = reset_seq_;
+    out.flags = wire::kRst;
+    return;
+  }
+  out.seq = acceptable_seq();
+  out.ack = rcv_.nxt;
+  out.flags = wire::kRst | wire::kAck;
+}
+
+void Connection::fill_syn(SegmentOut& out, Instant now) const {
+  out.seq = snd_.iss;
+  out.flags = wire::kSyn;
+  out.mss_bytes = mss_;
+  out.is_retransmission = syn_retries_done_ != 0;
+  if (state_ == State::kSynSent) {
+    out.window = static_cast<uint16_t>(std::min<uint32_t>(rcv_.buffer_bytes, 65535));
+    out.options = syn_options(config_, timestamp_now(now));
+    return;
+  }
+  out.flags |= wire::kAck;
+  out.ack = rcv_.nxt;
+  out.window = static_cast<uint16_t>(std::min<uint64_t>(next_edge() - rcv_.nxt, 65535));
+  out.options = syn_ack_options(config_, agreed_, timestamp_now(now), rcv_.ts_recent);
+}
+
+// What every later segment carries: ACK, window, timestamps (R7), SACK blocks while a hole exists (R67).
+void Connection::fill_header(SegmentOut& out, Instant now) const {
+  out.flags = wire::kAck;
+  out.ack = rcv_.nxt;
+  out.window = window_field();
+  uint32_t room = kMaxOptionBytes;
+  if (agreed_.timestamps) {
+    out.options.has_timestamps = true;
+    out.options.ts_val = timestamp_now(now);
+    out.options.ts_ecr = rcv_.ts_recent;
+    room -= kTimestampOptionBytes;
+  }
+  out.mss_bytes = mss_;
+  if (agreed_.sack && reassembly_.has_blocks()) {
+    reassembly_.fill_blocks(out.options, (room - kSackHeaderBytes) / kSackBlockBytes);
+    const uint32_t bytes = kSackHeaderBytes + kSackBlockBytes * out.options.sack_count;
+    if (mss_ >= kLeastMssWithSack + bytes) out.mss_bytes = mss_ - bytes;
+  }
+}
+
+bool Connection::next_retransmission(SegmentOut& out, Instant now) const {
+  if (recovery_.is_open()) return false;
+  const ByteRange hole = recovery_.next_retransmission(snd_.una, snd_.nxt);
+  const StreamOffset limit = snd_.window_end();
+  if (hole.empty() || hole.begin >= limit) return false;  // inside the window only (R47)
+  fill_header(out, now);
+  const StreamOffset end = std::min({hole.end, limit, hole.begin + out.mss_bytes});
+  if (recovery_.pipe(snd_.una, snd_.nxt) + (end - hole.begin) > congestion_.cwnd()) {
+    out = SegmentOut{};
+    return false;
+  }
+  out.seq = hole.begin;
+  out.payload = {hole.begin, std::min(end, snd_.end)};
+  out.is_retransmission = true;
+  const bool has_fin = snd_.fin_sent() && out.payload.end == snd_.end && std::min(hole.end, limit) > snd_.end;
+  if (has_fin) out.flags |= wire::kFin;
+  if (out.payload.end == snd_.push_end && !out.payload.empty()) out.flags |= wire::kPsh;
+  return true;
+}
+
+bool Connection::next_new_data(SegmentOut& out, Instant now) const {
+  const uint64_t unsent = snd_.unsent();
+  if (unsent == 0 && !is_fin_pending()) return false;
+  if (!recovery_.is_open() && !recovery_.next_retransmission(snd_.una, snd_.nxt).empty())
+    return false;  // first things first
+  fill_header(out, now);
+  const uint64_t bytes = sendable_bytes(out.mss_bytes);
+  const StreamOffset end = snd_.nxt + bytes;
+  const bool has_fin = bytes == unsent && is_fin_pending() && end < snd_.window_end();
+  if (bytes == 0 && !has_fin) {
+    out = SegmentOut{};
+    return false;
+  }
+  out.seq = snd_.nxt;
+  out.payload = {snd_.nxt, end};
+  if (has_fin) out.flags |= wire::kFin;
+  if (bytes != 0 && snd_.nxt < snd_.push_end && snd_.push_end <= end) out.flags |= wire::kPsh;
+  return true;
+}
+
+// How much new data may go now: the peer's window, the congestion window, Nagle and silly window avoidance.
+uint64_t Connection::sendable_bytes(uint64_t mss) const {
+  const uint64_t unsent = snd_.unsent();
+  const StreamOffset edge = snd_.window_end();
+  const uint64_t usable = edge > snd_.nxt ? edge - snd_.nxt : 0;
+  uint64_t bytes = std::min({unsent, usable, kMaxPseudoFrameBytes});
+  if (bytes == 0) return 0;
+  const uint64_t pipe = recovery_.pipe(snd_.una, snd_.nxt), cwnd = congestion_.cwnd();
+  const uint64_t room = cwnd > pipe ? cwnd - pipe : 0;
+  if (bytes > room) bytes = room < mss ? 0 : room;
+  const uint64_t tail = bytes < mss ? bytes : static_cast<uint32_t>(bytes) % static_cast<uint32_t>(mss);
+  if (tail == 0) return bytes;
+  // Only a tail that ends the data or fills the window may be less than a full segment.
+  const bool may = (bytes == unsent || (bytes == usable && bytes < mss)) && may_send_partial(tail, bytes == unsent);
+  return may ? bytes : bytes - tail;
+}
+
+// RFC 9293 §3.8.6.2.1 and §3.7.4 (Nagle, with Minshall's change: only a small segment holds back the next one).
+bool Connection::may_send_partial(uint64_t bytes, bool ends_data) const {
+  if (force_partial_) return true;
+  if (!ends_data) return 2 * bytes >= snd_.max_wnd;
+  if (snd_.fin_queued) return true;
+  if (config_.cork || more_) return snd_.end <= cork_until_;
+  if (config_.nodelay) return true;
+  return snd_.sml <= snd_.una;
+}
+
+// SND.NXT, or the peer's right edge if it moved left of that: beyond it our ACK would not be accepted.
+StreamOffset Connection::acceptable_seq() const { return std::max(snd_.una, std::min(snd_.nxt, snd_.window_end())); }
+
+// Where the right edge would be announced now (R46, R49).
+StreamOffset Connection::next_edge() const {
+  const uint64_t unread = rcv_.data_end() - rcv_.read;
+  const uint64_t taken = unread + rcv_.overhead_bytes;
+  const uint64_t unit_mask = (uint64_t{1} << rcv_.scale) - 1;
+  const uint64_t most = uint64_t{65535} << rcv_.scale;
+  const uint64_t free = taken < rcv_.buffer_bytes ? (rcv_.buffer_bytes - taken) & ~unit_mask : 0;
+  const StreamOffset candidate = rcv_.nxt + std::min(free, most);
+  const StreamOffset current = std::max(rcv_.edge, rcv_.nxt);
+  if (candidate >= current + std::min<uint64_t>(mss_, rcv_.buffer_bytes / 2)) return candidate;
+  // Keep the edge. In units of the scale that means rounding up, as far as the buffer's slack allows; beyond that the
+  // field reads a little less than what we still accept.
+  const StreamOffset rounded = rcv_.nxt + std::min((current - rcv_.nxt + unit_mask) & ~unit_mask, most);
+  const StreamOffset slack_end = rcv_.read + rcv_.buffer_bytes + rcv_.buffer_bytes / 8 + unit_mask;
+  return rounded <= std::max(slack_end, current) ? rounded : current;
+}
+
+uint16_t Connection::window_field() const {
+  return static_cast<uint16_t>(std::min<uint64_t>((next_edge() - rcv_.nxt) >> rcv_.scale, 65535));
+}
+
+}  // namespace tto::tcp
