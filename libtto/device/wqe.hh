@@ -38,7 +38,7 @@ enum class Termination : uint8_t {
   kRetired,           // flow table entry evicted or removed
   kDuplicateAck,
   kOptionsChanged,
-  kNoBuffer,
+  kNoBuffer,          // the posted buffer it was placed in is withdrawn
   kBufferFull,        // the next segment does not fit into the posted buffer (D10)
   kNotGathered,       // coalescing is off, or the segment is of no flow
   kCount,
