@@ -9,7 +9,8 @@
 
 namespace tto::device {
 
-/// `completion` holds the segment's header and the payload's frames; flow and cookie are filled in by those who find out.
+/// `completion` holds the segment's header and the payload's frames; flow and cookie are filled in by those who find
+/// out.
 struct Arrival {
   ReceiveCompletion completion;
   memory::FrameHandle tail;  // of completion.head

@@ -16,22 +16,37 @@ constexpr uint16_t kMaxMerged = 4096;
 
 constexpr Counter counter_of(Termination why) {
   switch (why) {
-    case Termination::kBurstEnd: return Counter::aggregate_burst_end;
-    case Termination::kOutOfOrder: return Counter::aggregate_out_of_order;
-    case Termination::kFlags: return Counter::aggregate_flags;
-    case Termination::kSackPresent: return Counter::aggregate_sack_present;
-    case Termination::kTosChanged: return Counter::aggregate_tos_changed;
-    case Termination::kAckedBytes: return Counter::aggregate_acked_bytes;
-    case Termination::kAckAge: return Counter::aggregate_ack_age;
-    case Termination::kAggregationTimer: return Counter::aggregate_timer;
-    case Termination::kAggregationLength: return Counter::aggregate_length;
-    case Termination::kRetired: return Counter::aggregate_retired;
-    case Termination::kDuplicateAck: return Counter::aggregate_duplicate_ack;
-    case Termination::kOptionsChanged: return Counter::aggregate_options_changed;
-    case Termination::kNoBuffer: return Counter::aggregate_no_buffer;
-    case Termination::kBufferFull: return Counter::aggregate_buffer_full;
+    case Termination::kBurstEnd:
+      return Counter::aggregate_burst_end;
+    case Termination::kOutOfOrder:
+      return Counter::aggregate_out_of_order;
+    case Termination::kFlags:
+      return Counter::aggregate_flags;
+    case Termination::kSackPresent:
+      return Counter::aggregate_sack_present;
+    case Termination::kTosChanged:
+      return Counter::aggregate_tos_changed;
+    case Termination::kAckedBytes:
+      return Counter::aggregate_acked_bytes;
+    case Termination::kAckAge:
+      return Counter::aggregate_ack_age;
+    case Termination::kAggregationTimer:
+      return Counter::aggregate_timer;
+    case Termination::kAggregationLength:
+      return Counter::aggregate_length;
+    case Termination::kRetired:
+      return Counter::aggregate_retired;
+    case Termination::kDuplicateAck:
+      return Counter::aggregate_duplicate_ack;
+    case Termination::kOptionsChanged:
+      return Counter::aggregate_options_changed;
+    case Termination::kNoBuffer:
+      return Counter::aggregate_no_buffer;
+    case Termination::kBufferFull:
+      return Counter::aggregate_buffer_full;
     case Termination::kNotGathered:
-    case Termination::kCount: break;
+    case Termination::kCount:
+      break;
   }
   return Counter::aggregate_not_gathered;
 }
@@ -64,8 +79,12 @@ void Coalescer::on_segment(uint32_t index, Arrival& arrival, Instant now) {
   parts_.flows.touch(index, now);
   if (todo.step != Step::kMerge) deliver(index, todo.why);
   switch (todo.step) {
-    case Step::kAlone: pass_alone(index, flow, arrival, todo.why); break;
-    case Step::kStart: start(index, flow, arrival, placed, now); break;
+    case Step::kAlone:
+      pass_alone(index, flow, arrival, todo.why);
+      break;
+    case Step::kStart:
+      start(index, flow, arrival, placed, now);
+      break;
     case Step::kMerge:
       if (flow.gathering) {
         merge(flow, arrival, placed);

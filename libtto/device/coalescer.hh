@@ -4,16 +4,17 @@
 //   checksum                     of the payload, while it is copied if it goes to a posted buffer (D10)
 //   merge / start / pass         carry the plan out; a segment with a bad checksum has changed nothing
 //
-// A segment with PSH or FIN that is in order is merged as the last one of its aggregate, which is then delivered (kFlags):
-// the engine takes payload before FIN, so this equals delivering first and passing the segment alone. Segments with any
-// other flag but ACK, with SACK blocks, out of order, or duplicate ACKs go up alone, after what was gathered before them.
+// A segment with PSH or FIN that is in order is merged as the last one of its aggregate, which is then delivered
+// (kFlags): the engine takes payload before FIN, so this equals delivering first and passing the segment alone.
+// Segments with any other flag but ACK, with SACK blocks, out of order, or duplicate ACKs go up alone, after what was
+// gathered before them.
 //
 // In order means: at the sequence number after the last one seen, or, with nothing gathered, at the one we acknowledged
 // last (D7), which brings a flow back into step after a hole was filled from the out-of-order queue.
 //
-// The aggregate's header (D6): seq, timestamps and options of the first segment; ack and window of the last; TOS common;
-// TTL the least; payload the sum. IP id and checksum do not survive: every merged segment was verified, and the aggregate
-// never travels on a wire.
+// The aggregate's header (D6): seq, timestamps and options of the first segment; ack and window of the last; TOS
+// common; TTL the least; payload the sum. IP id and checksum do not survive: every merged segment was verified, and the
+// aggregate never travels on a wire.
 #pragma once
 
 #include "libtto/device/arrival.hh"

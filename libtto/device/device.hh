@@ -28,16 +28,16 @@
 namespace tto::device {
 
 struct DeviceConfig {
-  uint32_t flow_capacity = 16384;         // contexts
+  uint32_t flow_capacity = 16384;  // contexts
   uint32_t listener_capacity = 1024;
   uint32_t sq_entries = 1024;
   uint32_t cq_entries = 4096;
   uint32_t rq_entries = 256;
   bool coalesce = true;
-  uint32_t ral_bytes = 65536;                       // RAL
-  uint32_t receive_acked_bytes_aggregation = 65536; // ReceiveAckedBytesAggregation
+  uint32_t ral_bytes = 65536;                        // RAL
+  uint32_t receive_acked_bytes_aggregation = 65536;  // ReceiveAckedBytesAggregation
   Duration timeout_ack_aggregation = microseconds(200);
-  Duration timeout_aggregation{};                   // 0: deliver at burst end
+  Duration timeout_aggregation{};  // 0: deliver at burst end
   Duration terminate_no_activity_time = seconds(7200);
   bool look_ahead = true;
   uint64_t hash_secret[2] = {};  // random, so that nobody outside can aim for one hash chain

@@ -1,5 +1,6 @@
-// What the device remembers of one flow (D1), apart from how it is found. No TCP state lives here: everything is learned
-// from the segments that pass in both directions, and a context may vanish at any time without harm to the connection.
+// What the device remembers of one flow (D1), apart from how it is found. No TCP state lives here: everything is
+// learned from the segments that pass in both directions, and a context may vanish at any time without harm to the
+// connection.
 #pragma once
 
 #include <cstdint>
@@ -50,10 +51,10 @@ struct FlowContext {
   // the aggregate being gathered: its header (D6) and its placed payload
   bool gathering = false;
   ReceiveCompletion gathered;
-  memory::FrameHandle tail;         // of gathered.head
-  Instant gathered_since;           // arrival of its first packet
-  Instant ack_since = kNever;       // arrival of its first packet that advanced the ACK
-  std::byte* buffer = nullptr;      // the RQ buffer it is placed in, if gathered.in_rq_buffer
+  memory::FrameHandle tail;     // of gathered.head
+  Instant gathered_since;       // arrival of its first packet
+  Instant ack_since = kNever;   // arrival of its first packet that advanced the ACK
+  std::byte* buffer = nullptr;  // the RQ buffer it is placed in, if gathered.in_rq_buffer
   uint32_t buffer_bytes = 0;
 
   // posted RQ buffers, oldest first

@@ -1,5 +1,5 @@
-// A fixed array whose pages cost nothing until they are used: tables are sized for the worst case, and a process with one
-// connection must not pay for sixteen thousand.
+// A fixed array whose pages cost nothing until they are used: tables are sized for the worst case, and a process with
+// one connection must not pay for sixteen thousand.
 #pragma once
 
 #include <cstddef>
@@ -10,8 +10,8 @@
 
 namespace tto::device {
 
-/// `count` elements of all-zero bytes; size() is 0 if there was no memory. An element whose zero bytes are not a valid T
-/// is made with std::construct_at before its first use. Destructors do not run.
+/// `count` elements of all-zero bytes; size() is 0 if there was no memory. An element whose zero bytes are not a valid
+/// T is made with std::construct_at before its first use. Destructors do not run.
 template <typename T>
 class LazyArray {
   static_assert(std::is_trivially_destructible_v<T>);

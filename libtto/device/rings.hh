@@ -1,16 +1,16 @@
 // The four queues of the device (D9), as bounded rings in memory.
 //
-//   application                                                                       kernel side of the port
-//     post_receive ──buffers──▶ [ RQ  ReceiveRing    ] ─┐
-//                                                       ├─ payload ─▶ [ CQ  BoundedRing<ReceiveCompletion> ] ──poll──▶ engine
-//     pool ────────frames─────▶ [ GRQ GeneralStock   ] ─┘                 │ armed: notify once (D13)
-//                                  └─▶ port's fill ring ─▶ filled frames come back by reference, in rx_burst
-//     post_send ──requests────▶ [ SQ  SendRing       ] ──frames──▶ port
-//                                  └─signaled─▶ [ BoundedRing<SendCompletion> ] ──poll_sends──▶ engine
+//   application                                                                   kernel side of the port
+//     post_receive ──buffers─▶ [ RQ  ReceiveRing  ] ─┐
+//                                                    ├─ payload ─▶ [ CQ  ReceiveCompletions ] ──poll──▶ engine
+//     pool ────────frames────▶ [ GRQ GeneralStock ] ─┘                 │ armed: notify once (D13)
+//                                 └─▶ port's fill ring ─▶ filled frames come back by reference, in rx_burst
+//     post_send ──requests───▶ [ SQ  SendWork ] ──frames──▶ port
+//                                 └─signaled─▶ [ SendCompletions ] ──poll_sends──▶ engine
 //
 // RQ buffers take in-order payload of one flow by copy, straight to where the application wants it. The GRQ takes all
-// else by reference: its buffers are the frames the port receives into, so a frame on the GRQ is a frame on the fill ring.
-// Posting to a ring is the doorbell: the device looks at its rings in every turn and sleeps never.
+// else by reference: its buffers are the frames the port receives into, so a frame on the GRQ is one on the fill ring.
+// Posting to a ring is the doorbell: the device looks at its rings in every turn and never sleeps.
 // Threads: under the stack's lock. Nothing here allocates after construction.
 #pragma once
 
@@ -83,9 +83,7 @@ class ReceiveRing {
     return true;
   }
   /// The flow's oldest; null if none is posted.
-  PostedBuffer* front(const FlowContext& flow) {
-    return flow.rq_head == kNoIndex ? nullptr : &entries_[flow.rq_head];
-  }
+  PostedBuffer* front(const FlowContext& flow) { return flow.rq_head == kNoIndex ? nullptr : &entries_[flow.rq_head]; }
   void pop(FlowContext& flow) { take_out(flow, kNoIndex, flow.rq_head); }
   /// Takes out the one posted with `wr_id`; false if it is not there.
   bool remove(FlowContext& flow, uint64_t wr_id) {

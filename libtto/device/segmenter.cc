@@ -135,8 +135,8 @@ bool Segmenter::execute(Batch& batch, SendWork& work, BoundedRing<SendCompletion
   work.is_done = true;
   if (work.request.signaled) {
     const SendStatus failure = flow == nullptr ? SendStatus::kNotOwner : SendStatus::kBadBuffer;
-    completions.push({work.request.flow, work.request.wr_id, work.sent_to,
-                      outcome == Outcome::kDone ? SendStatus::kOk : failure});
+    completions.push(
+        {work.request.flow, work.request.wr_id, work.sent_to, outcome == Outcome::kDone ? SendStatus::kOk : failure});
   }
   return true;
 }
@@ -274,7 +274,8 @@ Segmenter::Outcome Segmenter::emit_bare(Batch& batch, const wire::FrameHeaders& 
 
 void Segmenter::flush(Batch& batch) {
   const size_t taken = batch.count == 0 ? 0 : batch.port.tx_burst({batch.slices, batch.count}, batch.now);
-  // The room was asked for beforehand; what is refused all the same (a chain the port finds bad) is as lost on the wire.
+  // The room was asked for beforehand; what is refused all the same (a chain the port finds bad) is as lost on the
+  // wire.
   for (size_t i = taken; i < batch.count; ++i) {
     pool_.drop(batch.slices[i].frame, TTO_FRAME_IN_FLIGHT | TTO_FRAME_HEADER);
   }

@@ -1,5 +1,5 @@
-// Large send (D8): requests of the SQ become frames. The payload stays where the send queue put it; headers are written in
-// front of it, so a frame belongs to one transmission at a time and is not touched while the port has it.
+// Large send (D8): requests of the SQ become frames. The payload stays where the send queue put it; headers are written
+// in front of it, so a frame belongs to one transmission at a time and is not touched while the port has it.
 //
 //   request ─▶ [frame][frame][frame]…      one segment per frame; with jumbo MSS consecutive frames up to MSS make one
 //                 │ headers, checksum from desc.payload_sum
@@ -7,8 +7,8 @@
 //              port.tx_burst, state + IN_FLIGHT ─▶ reclaim, state − IN_FLIGHT
 //
 // Cuts of one request: seq advances, IP id advances, options are the same, PSH and FIN on the last, CWR on the first
-// (RFC 3168 §6.1.2), the urgent pointer keeps pointing at the same byte. A segment whose frame the port still has is not
-// sent again: it is on its way. Segments without payload take a frame of their own (TTO_FRAME_HEADER).
+// (RFC 3168 §6.1.2), the urgent pointer keeps pointing at the same byte. A segment whose frame the port still has is
+// not sent again: it is on its way. Segments without payload take a frame of their own (TTO_FRAME_HEADER).
 #pragma once
 
 #include <span>
@@ -22,9 +22,9 @@ namespace tto::device {
 /// An entry of the SQ: a request and how far it is.
 struct SendWork {
   SendRequest request;
-  StreamOffset sent_to = 0;      // payload before this is out
-  memory::FrameHandle next;      // frame of sent_to
-  bool is_done = false;          // executed ahead of its turn (D15)
+  StreamOffset sent_to = 0;  // payload before this is out
+  memory::FrameHandle next;  // frame of sent_to
+  bool is_done = false;      // executed ahead of its turn (D15)
 };
 
 class Segmenter {
@@ -37,8 +37,8 @@ class Segmenter {
   SendStatus validate(const SendRequest& request);
   /// Executes the SQ from its head as far as the port has room. Returns frames sent.
   size_t push(port::FramePort& port, BoundedRing<SendWork>& sq, BoundedRing<SendCompletion>& completions, Instant now);
-  bool send_unbound(port::FramePort& port, const FlowKey& key, const PathHeaders& path,
-                    const tcp::SegmentOut& segment, Instant now);
+  bool send_unbound(port::FramePort& port, const FlowKey& key, const PathHeaders& path, const tcp::SegmentOut& segment,
+                    Instant now);
   /// Takes back what the port has sent.
   void reclaim(port::FramePort& port);
 

@@ -26,21 +26,21 @@ struct FlowKey {
 
 /// Why an aggregate was delivered (REQUIREMENTS D4, DESIGN 2.8).
 enum class Termination : uint8_t {
-  kBurstEnd,          // the burst ended with the ring empty: nothing is held back when traffic is sparse
+  kBurstEnd,  // the burst ended with the ring empty: nothing is held back when traffic is sparse
   kOutOfOrder,
-  kFlags,             // any flag but ACK
+  kFlags,  // any flag but ACK
   kSackPresent,
   kTosChanged,
-  kAckedBytes,        // ReceiveAckedBytesAggregation
-  kAckAge,            // TimeoutAckAggregation
-  kAggregationTimer,  // TimeoutAggregation
-  kAggregationLength, // RAL
-  kRetired,           // flow table entry evicted or removed
+  kAckedBytes,         // ReceiveAckedBytesAggregation
+  kAckAge,             // TimeoutAckAggregation
+  kAggregationTimer,   // TimeoutAggregation
+  kAggregationLength,  // RAL
+  kRetired,            // flow table entry evicted or removed
   kDuplicateAck,
   kOptionsChanged,
-  kNoBuffer,          // the posted buffer it was placed in is withdrawn
-  kBufferFull,        // the next segment does not fit into the posted buffer (D10)
-  kNotGathered,       // coalescing is off, or the segment is of no flow
+  kNoBuffer,     // the posted buffer it was placed in is withdrawn
+  kBufferFull,   // the next segment does not fit into the posted buffer (D10)
+  kNotGathered,  // coalescing is off, or the segment is of no flow
   kCount,
 };
 
@@ -48,15 +48,15 @@ enum class Termination : uint8_t {
 struct ReceiveCompletion {
   enum class Target : uint8_t { kFlow, kListener, kNone, kIcmp } target = Target::kNone;
   Termination termination = Termination::kBurstEnd;
-  bool in_rq_buffer = false;      // payload already lies in a posted RQ buffer (wr_id), else in frames
+  bool in_rq_buffer = false;  // payload already lies in a posted RQ buffer (wr_id), else in frames
   FlowId flow;
-  uint64_t cookie = 0;            // as bound to the flow or listener; 0 for kNone
-  FlowKey key;                    // whose
+  uint64_t cookie = 0;  // as bound to the flow or listener; 0 for kNone
+  FlowKey key;          // whose
   wire::MacAddress source_mac, destination_mac;
   tcp::SegmentIn segment;
-  memory::FrameHandle head;       // payload: descriptors linked by next, data_offset/data_bytes set; null if none.
-  uint32_t frame_count = 0;       // The receiver of the completion owns them (state TTO_FRAME_RECEIVED).
-  uint64_t wr_id = 0;             // of the RQ request, if in_rq_buffer
+  memory::FrameHandle head;  // payload: descriptors linked by next, data_offset/data_bytes set; null if none.
+  uint32_t frame_count = 0;  // The receiver of the completion owns them (state TTO_FRAME_RECEIVED).
+  uint64_t wr_id = 0;        // of the RQ request, if in_rq_buffer
   // kIcmp: an ICMP or ICMPv6 error about one of our flows (flow and cookie are the quoted tuple's)
   struct Icmp {
     uint8_t type = 0, code = 0;
@@ -80,9 +80,9 @@ enum class SendStatus : uint8_t { kOk, kBadBuffer, kNotOwner, kNoSpace, kTooLong
 struct SendRequest {
   FlowId flow;
   tcp::SegmentOut segment;
-  memory::FrameHandle head;   // first frame of the payload; its stream_offset == segment.payload.begin
+  memory::FrameHandle head;  // first frame of the payload; its stream_offset == segment.payload.begin
   uint64_t wr_id = 0;
-  bool signaled = false;      // wants a send completion
+  bool signaled = false;  // wants a send completion
 };
 
 /// A signaled request is done: sent up to `sent_to`, or found bad (kBadBuffer, kNotOwner) when its turn came.

@@ -1,5 +1,6 @@
-// Shows that a stretch of code does not allocate: while an AllocGuard lives, calls of operator new and delete in its thread
-// are counted. A test that uses it compiles tests/support/alloc_guard.cc in, which replaces the global operators.
+// Shows that a stretch of code does not allocate: while an AllocGuard lives, calls of operator new and delete in its
+// thread are counted. A test that uses it compiles tests/support/alloc_guard.cc in, which replaces the global
+// operators.
 #pragma once
 
 #include <cstddef>

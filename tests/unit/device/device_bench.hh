@@ -91,8 +91,7 @@ inline Bytes frame_of(const PeerSegment& s) {
   Bytes frame(header_bytes + s.payload.size());
   auto* payload = reinterpret_cast<uint8_t*>(frame.data()) + header_bytes;
   if (!s.payload.empty()) std::memcpy(payload, s.payload.data(), s.payload.size());
-  wire::emit_headers(h, payload, static_cast<uint32_t>(s.payload.size()),
-                     wire::sum_bytes(payload, s.payload.size()));
+  wire::emit_headers(h, payload, static_cast<uint32_t>(s.payload.size()), wire::sum_bytes(payload, s.payload.size()));
   const size_t tcp_bytes = wire::kTcpBytes + wire::tcp_options_bytes(s.options);
   std::byte* checksum = frame.data() + header_bytes - tcp_bytes + 16;
   if (s.bad_checksum) checksum[0] ^= std::byte{0x41};
@@ -223,7 +222,8 @@ class Bench {
       EXPECT_EQ(reason, stats::DropReason::kNone);
       s.payload.assign(frame.begin() + s.view.payload_offset,
                        frame.begin() + s.view.payload_offset + s.view.payload_bytes);
-      s.checksum_ok = wire::verify_tcp_checksum(s.view, bytes, wire::sum_bytes(s.payload.data(), s.payload.size()), false);
+      s.checksum_ok =
+          wire::verify_tcp_checksum(s.view, bytes, wire::sum_bytes(s.payload.data(), s.payload.size()), false);
       all.push_back(std::move(s));
     }
     peer_.top_up(total_ / 2);

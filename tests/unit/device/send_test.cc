@@ -10,7 +10,8 @@ TEST(Device, D8_push_frames__a_pseudo_frame_is_cut_into_segments) {
   Bench b;
   const FlowId id = b.bind();
   const auto head = b.queue_payload(kStart, {1448, 1448, 77});
-  ASSERT_EQ(b.device().post_send(Bench::request(id, kStart, kStart + 2973, head, 1448, kAck | kPsh | kFin)), SendStatus::kOk);
+  ASSERT_EQ(b.device().post_send(Bench::request(id, kStart, kStart + 2973, head, 1448, kAck | kPsh | kFin)),
+            SendStatus::kOk);
   EXPECT_EQ(b.push(), 3u);
   const auto frames = b.sent();
   ASSERT_EQ(frames.size(), 3u);
