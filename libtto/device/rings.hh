@@ -14,6 +14,7 @@
 // Threads: under the stack's lock. Nothing here allocates after construction.
 #pragma once
 
+#include <algorithm>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
@@ -112,19 +113,23 @@ class ReceiveRing {
   uint32_t untouched_ = 0;
 };
 
-/// GRQ: keeps the port's fill ring stocked with frames from the pool, but leaves a quarter of them for sending, so that
-/// a flood of received data can never stop us from acknowledging it.
+/// GRQ: keeps the port's fill ring stocked with frames from the pool. The ring never holds more than half of them, and the
+/// last quarter is left for sending, so that neither an idle ring nor a flood of received data can stop us from sending.
 class GeneralStock {
  public:
   GeneralStock(memory::FramePool& pool, stats::Counters& counters) : pool_(pool), counters_(counters) {}
 
   /// Frames that left the fill ring since the last refill.
-  void note_taken(size_t frames) { taken_ += frames; }
+  void note_taken(size_t frames) {
+    taken_ += frames;
+    posted_ -= frames < posted_ ? frames : posted_;
+  }
   /// Refills when a batch has gathered, or when `idle` and there is nothing better to do.
   void replenish(port::FramePort& port, bool idle) {
     if (!idle && taken_ < kBatch) return;
     taken_ = 0;
-    size_t wanted = port.fill_space();
+    const size_t most = pool_.frame_count() / 2;
+    size_t wanted = std::min(port.fill_space(), most > posted_ ? most - posted_ : 0);
     while (wanted > 0) {
       const size_t reserve = pool_.frame_count() / 4;
       const size_t spare = pool_.free_count() > reserve ? pool_.free_count() - reserve : 0;
@@ -133,12 +138,12 @@ class GeneralStock {
         return;
       }
       memory::FrameHandle frames[kBatch];
-      const size_t ask = wanted < kBatch ? wanted : kBatch;
-      const size_t got = pool_.take_for_fill(port.region(), frames, ask < spare ? ask : spare);
+      const size_t got = pool_.take_for_fill(port.region(), frames, std::min({wanted, kBatch, spare}));
       const size_t posted = got == 0 ? 0 : port.post_fill({frames, got});
       for (size_t i = posted; i < got; ++i) pool_.drop(frames[i], TTO_FRAME_POSTED);
       if (posted == 0) return;
       wanted -= posted;
+      posted_ += posted;
     }
   }
 
@@ -147,7 +152,8 @@ class GeneralStock {
 
   memory::FramePool& pool_;
   stats::Counters& counters_;
-  size_t taken_ = 0;
+  size_t taken_ = 0;   // since the last refill
+  size_t posted_ = 0;  // on the fill ring, or at the kernel
 };
 
 }  // namespace tto::device
