@@ -1,6 +1,7 @@
 // What the kernel knows about links, addresses, routes and neighbours of a namespace, read through rtnetlink and
 // followed live (DESIGN 2.7: the kernel stays the authority). Route decisions are the kernel's own (RTM_GETROUTE per
-// destination, cached until any route, rule, address or link changes), so policy routing, VRFs and multipath are obeyed.
+// destination, cached until any route, rule, address or link changes), so policy routing, VRFs and multipath are
+// obeyed.
 //
 // Threads: under the stack's lock. System calls: raw, on two netlink sockets (queries, notifications).
 #pragma once
@@ -20,6 +21,10 @@ struct Link {
   wire::MacAddress mac;
   bool is_up = false;
   bool is_loopback = false;
+  uint16_t vlan = 0;      // of an 802.1Q interface: its id,
+  int lower_ifindex = 0;  // and the interface whose frames carry the tag
+
+  bool operator==(const Link&) const = default;
 };
 
 struct RouteAnswer {

@@ -7,6 +7,7 @@
 
 #include <sys/uio.h>
 
+#include <cstddef>
 #include <cstdint>
 
 #include "libtto/base/byte_range.hh"
@@ -51,11 +52,14 @@ class SendQueue {
   Place find(StreamOffset at) const;
   bool split(memory::FrameHandle frame, StreamOffset at);
   bool merge(Place first, StreamOffset end);
+  bool cut(Place& place, StreamOffset end, uint32_t max_frames);
+  uint64_t room_in_tail(uint32_t segment_bytes) const;
+  void fill(memory::FrameHandle frame, const std::byte* from, size_t bytes);
   void forget(memory::FrameHandle frame);
 
   memory::FramePool* pool_ = nullptr;
   memory::FrameHandle head_, tail_;
-  memory::FrameHandle cursor_;        // a frame lately asked for, where the next search begins
+  memory::FrameHandle cursor_[2];     // where searches begin: [0] for sent bytes, [1] for those not sent yet
   uint32_t frame_count_ = 0;
   uint32_t owner_ = ~0u;
   uint32_t tail_segment_bytes_ = 0;   // of the segment being filled

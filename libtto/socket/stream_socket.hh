@@ -32,6 +32,12 @@ struct SocketLink : IntrusiveNode {
   StreamSocket* socket = nullptr;
 };
 
+/// A socket's place in the stack's timer wheel.
+struct SocketTimer : SocketLink {
+  Instant at = kNever;
+  uint8_t level = 0, place = 0;
+};
+
 /// What the sockets of a stack share; the socket's only view of the stack.
 struct SocketShared {
   stack::Stack* stack = nullptr;
@@ -130,10 +136,26 @@ class StreamSocket {
   bool is_writeable() const;
   ssize_t append(const iovec* iov, int count, size_t total, bool more, Instant now);
   ssize_t end_of_stream();  // what receive() says when there is nothing to read
-  void purge_queues();
-  /// After the engine changed: releases acknowledged frames, collects the events that watchers must hear of.
+  void close_connection(Instant now);
+  uint64_t frames_allowed() const;
+  void note_starved();
+  void count_send_frames(uint32_t before);
+  /// Bits of pending_events_ that are no EPOLL bit.
+  static constexpr uint32_t kStateChanged = 1u << 31;  // every watcher looks again
+
+  // The stack's calls.
+  /// The peer's first sequence number is known.
+  void start_receiving();
+  /// Takes what the engine says to keep of a segment's payload.
+  void take_payload(memory::FrameHandle head, StreamOffset first, ByteRange keep);
+  /// After the engine was told something: releases acknowledged frames, collects the events that watchers must hear of.
   void note_progress();
-  void grow_send_buffer();
+  /// Brings the level up to date and tells the watchers.
+  void publish();
+  void tune_send_buffer();
+  void tune_receive_buffer(uint64_t taken, Instant now);
+  void relieve_memory();
+  void clear_queues();
 
   SocketShared* shared_ = nullptr;
   Phase phase_ = Phase::kFree;
@@ -148,6 +170,7 @@ class StreamSocket {
   uint32_t life_ = 0;  // counts the lives of this slot; cookies of earlier ones name nothing
   int fd_ = -1;
   int ifindex_ = 0;
+  int bound_ifindex_ = 0;  // SO_BINDTODEVICE: routes are asked for with it
   uint64_t grant_id_ = 0;
 
   uint32_t send_buffer_bytes_ = 87040;
@@ -168,19 +191,22 @@ class StreamSocket {
   bool was_closed_ = false;
   bool was_peer_closed_ = false;
   bool had_error_ = false;
+  bool is_receiving_ = false;     // receive_queue_ has its start
+  bool close_begun_ = false;
+  bool path_changed_ = false;     // the device has not been told of path_ yet
   uint32_t pending_events_ = 0;   // EPOLL* bits to tell the watchers of
   int own_error_ = 0;             // set by the stack, not by the engine
   uint64_t read_since_ = 0;       // receive-buffer tuning: bytes the application took in this round trip
   Instant read_round_start_{};
-  Instant time_wait_since_{};
+  Instant phase_since_{};
+  Instant figures_shown_at_{};
+  uint64_t rx_aggregates_ = 0, rx_refused_ = 0;
 
   ListenSocket* listener_ = nullptr;  // kHalfOpen, kAcceptable
   SocketLink dirty_link_;    // shared_->dirty, or the stack's list of those to publish
   SocketLink starved_link_;
   SocketLink queue_link_;    // of the listener, or the stack's TIME-WAIT list
-  SocketLink timer_link_;
-  Instant timer_at_ = kNever;
-  uint8_t timer_level_ = 0, timer_slot_ = 0;
+  SocketTimer timer_;
 };
 
 }  // namespace tto::socket

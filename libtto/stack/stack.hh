@@ -36,6 +36,7 @@ struct StackConfig {
 struct PortBinding {
   port::FramePort* port = nullptr;  // outlives the stack
   memory::Region region;
+  memory::FramePool* pool = nullptr;  // with the region in it already; null: the stack makes its own
   uint32_t nic_count = 0;
   tto_helper_nic nics[TTO_HELPER_MAX_NICS];
   /// Polls readable while a turn would find something to do; -1: the port's own descriptor. The runtime makes one that

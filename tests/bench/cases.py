@@ -16,7 +16,7 @@ from pathlib import Path
 
 import floor
 import programs
-from lab import Lab, LabError, process_tree
+from lab import Lab, await_until, process_tree
 
 SIDES = ["kernel", "kernel_tuned", "tto_server", "tto", "tto_spin", "floor"]
 SERVER_CPU, CLIENT_CPU = 0, (1 if (os.cpu_count() or 1) > 1 else 0)
@@ -78,8 +78,7 @@ class BenchLab(Lab):
 
     def assert_no_xdp(self):
         for side in (self.a, self.b):
-            if "prog/xdp" in side.sh("ip", "-d", "link", "show", "dev", side.ifname):
-                raise LabError(f"an XDP program is attached to {side.ifname} in a kernel side")
+            await_until(lambda s=side: not self.has_xdp(s), f"the XDP program to leave {side.ifname}")
 
 
 def cpu_ns(pid):

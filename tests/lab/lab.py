@@ -24,6 +24,7 @@ from pathlib import Path
 TOP = Path(__file__).resolve().parent.parent.parent
 RECORDS = Path("/run")
 PREFIX = "tto-lab-"
+PINS = f"/sys/fs/bpf/{PREFIX}"
 USER = "nobody"
 
 
@@ -192,7 +193,9 @@ class Lab:
         self.a, self.b = Side(self, "a", 1), Side(self, "b", 2)
         self.record = RECORDS / f"{PREFIX}{self.tag}"
         self.socket = self.record / "ttod.sock"
+        self.pin_dir = Path(f"{PINS}{self.tag}")
         self.programs = []
+        self.started = 0
         self.ttod = None
         self.dir = None
         self.build = find_build()
@@ -282,8 +285,10 @@ class Lab:
     def write_config(self):
         """The daemon's configuration: both namespaces, only the main link, nobody may use it."""
         lines = [f'socket = "{self.socket}"',
-                 f'pin_path = "/sys/fs/bpf/{PREFIX}{self.tag}"',
-                 f'accelerate = ["{self.a.ifname}", "{self.b.ifname}"]',
+                 f'pin_dir = "{self.pin_dir}"',
+                 f'interfaces = ["{self.a.ifname}", "{self.b.ifname}"]',
+                 "[xdp]", "detach_after_ms = 0",
+                 "[port]", f"mtu = {max(self.mtu, 1500)}",
                  *self.config_lines]
         path = self.record / "ttod.toml"
         path.write_text("\n".join(lines) + "\n")
@@ -317,6 +322,31 @@ class Lab:
                 self.ttod.wait(10)
         self.ttod = None
 
+    def kill_ttod(self):
+        """As a crash would: nothing is said to anyone."""
+        self.ttod.kill()
+        self.ttod.wait(10)
+        self.ttod = None
+
+    def map_entries(self):
+        """{map: entries} of the steering tables that still hold something."""
+        found = {}
+        for name in ("tto_flt", "tto_olt"):
+            pin = next(self.pin_dir.rglob(name), None) if self.pin_dir.exists() else None
+            if pin:
+                entries = json.loads(sh("bpftool", "-j", "map", "dump", "pinned", pin))
+                if entries:
+                    found[name] = len(entries)
+        return found
+
+    def has_xdp(self, side):
+        return "prog/xdp" in side.sh("ip", "-d", "link", "show", "dev", side.ifname)
+
+    def pinned_kib(self):
+        """Memory the kernel pinned for ttod."""
+        status = Path(f"/proc/{self.ttod.pid}/status").read_text()
+        return sum(int(l.split()[1]) for l in status.splitlines() if l.startswith(("VmPin:", "VmLck:")))
+
     def ttod_log(self):
         try:
             return (self.record / "ttod.log").read_text(errors="replace")
@@ -344,8 +374,8 @@ class Lab:
         if cpu is not None:
             command += ["taskset", "-c", str(cpu)]
         command += ["env", "-i"] + [f"{k}={v}" for k, v in variables.items()] + argv
-        number = len(self.programs)
-        log = self.dir / f"{number}-{os.path.basename(argv[0])}.log"
+        self.started += 1
+        log = self.dir / f"{self.started}-{os.path.basename(argv[0])}.log"
         with open(log, "wb") as out:
             process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT,
                                        stdin=stdin or subprocess.DEVNULL)
@@ -417,7 +447,7 @@ class Lab:
         """What this lab made and is still there after tear_down."""
         left = [f"namespace {s.netns}" for s in (self.a, self.b) if Path(f"/run/netns/{s.netns}").exists()]
         left += [f"record {self.record}"] if self.record.exists() else []
-        pins = Path(f"/sys/fs/bpf/{PREFIX}{self.tag}")
+        pins = self.pin_dir
         left += [f"BPF pin {p}" for p in pins.rglob("*")] if pins.exists() else []
         links = sh("ip", "-br", "link", check=False)
         left += [f"link {n}" for n in (self.a.ifname, self.b.ifname) if n in links]
@@ -455,7 +485,7 @@ def remove_lab(record):
         for name in (f"tto{letter}{tag}"[:15], f"ttp{letter}{tag}"[:15]):
             sh("ip", "link", "del", name, check=False, netns=netns)
         sh("ip", "netns", "del", netns, check=False)
-    pins = Path(f"/sys/fs/bpf/{PREFIX}{tag}")
+    pins = Path(f"{PINS}{tag}")
     if pins.exists():
         shutil.rmtree(pins, ignore_errors=True)
     restore = record / "restore"

@@ -1,6 +1,8 @@
 """The unmodified programs that tests, benchmarks and the quickstart run in the lab, and how each is started."""
 import hashlib
 import os
+import tempfile
+from pathlib import Path
 
 from lab import LabError
 
@@ -31,8 +33,7 @@ def redis_benchmark(lab, side, server, tests, requests, clients=50, pipeline=1, 
 
 def start_nginx(lab, side, root, workers=1, **options):
     """One process that is master and worker at once, or a master with workers; serves the files of `root`."""
-    prefix = lab.work / f"nginx-{len(lab.programs)}"
-    prefix.mkdir()
+    prefix = Path(tempfile.mkdtemp(prefix="nginx-", dir=lab.work))
     prefix.chmod(0o777)
     master = f"worker_processes {workers}; master_process on;" if workers > 1 else "worker_processes 1; master_process off;"
     (prefix / "nginx.conf").write_text(f"""

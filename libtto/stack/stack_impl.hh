@@ -1,0 +1,90 @@
+// The inside of a stack. Each part of a turn is a function in the file named beside it.
+#pragma once
+
+#include "libtto/memory/export_record.hh"
+#include "libtto/stack/slab.hh"
+#include "libtto/stack/stack.hh"
+#include "libtto/stack/timer_wheel.hh"
+#include "libtto/stack/wait_list.hh"
+
+namespace tto::stack {
+
+struct Stack::Impl {
+  using Socket = socket::StreamSocket;
+  using Phase = socket::StreamSocket::Phase;
+
+  struct Listener : socket::ListenSocket {
+    ListenRequest request;
+    bool in_use = false;
+    uint32_t life = 0;
+  };
+
+  Impl(Stack& stack, const StackConfig& config, const PortBinding& binding, Environment& environment,
+       std::atomic<uint64_t>* counters);
+
+  // worker.cc
+  size_t receive(Instant now);
+  size_t expire(Instant now);
+  void push(Instant now);
+  void housekeep(Instant now);
+  Instant next_deadline();
+  // segment_input.cc: completions to connections, listeners, or nobody.
+  void on_completion(device::ReceiveCompletion& completion, Instant now);
+  void on_flow_segment(device::ReceiveCompletion& completion, Instant now);
+  void on_listener_segment(const device::ReceiveCompletion& completion, Instant now);
+  void on_icmp(const device::ReceiveCompletion& completion, Instant now);
+  void reply_with_reset(const device::ReceiveCompletion& completion, Instant now);
+  void open_child(Listener& listener, const device::ReceiveCompletion& completion, Instant now);
+  bool make_room_half_open(Listener& listener, Instant now);
+  void refuse_payload_under_pressure(Socket& s, device::ReceiveCompletion& completion);
+  Listener* listener_for(const wire::FourTuple& tuple);
+  // segment_output.cc: connections to the device.
+  bool emit(Socket& s, Instant now);
+  enum class Posted : uint8_t { kYes, kNoRoom, kNoFrame };
+  Posted post(Socket& s, const tcp::Output& output, Instant now);
+  void commit(Socket& s, Instant now);
+  void show_figures(Socket& s);
+  // socket_life.cc
+  Socket* new_socket(const device::FlowKey& key, const device::PathHeaders& path, Instant now);
+  void start(Socket& s, uint32_t send_buffer, uint32_t receive_buffer);
+  void after_change(Socket& s, Instant now);
+  void settle(Socket& s, Instant now);
+  void retire(Socket& s);
+  void free_retired();
+  void free_socket(Socket& s);
+  bool evict_time_wait();
+  Socket* socket_of(uint64_t cookie);
+  Listener* listener_of(uint64_t cookie);
+  uint32_t nic_mtu(const device::PathHeaders& path) const;
+  void resolve_again(Socket& s, Instant now);
+
+  static uint64_t cookie_of(uint32_t life, uint32_t index) { return uint64_t{life} << 32 | index; }
+  static Socket* socket_at(IntrusiveNode* node) { return static_cast<socket::SocketLink*>(node)->socket; }
+
+  Stack& stack;
+  Environment& environment;
+  port::FramePort& port;
+  PortBinding binding;
+  stats::Counters counters;
+  memory::FramePool own_pool;
+  memory::FramePool& pool;
+  socket::SocketShared shared;
+  memory::ConnectionSlots slots;
+  device::Device device;
+  TimerWheel wheel;
+  Slab<Socket, 16> sockets;
+  Slab<Listener, 8> listeners;
+  std::unique_ptr<uint32_t[]> slot_of_flow;  // by flow index
+  uint32_t listener_count = 0;               // highest in use + 1
+  size_t live_sockets = 0;
+  IntrusiveList to_publish;
+  IntrusiveList retired;
+  IntrusiveList time_wait;  // orphans in TIME-WAIT, oldest first
+  Instant refreshed_at{};
+  uint64_t seen_generation = 0;
+  uint32_t resolve_cursor = ~0u;  // ~0: every connection has its path as of seen_generation
+  bool has_more_work = false;     // a bound cut the last turn short
+  WaitList waiters;
+};
+
+}  // namespace tto::stack

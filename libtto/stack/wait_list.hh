@@ -1,0 +1,28 @@
+// Who sleeps on a stack: at most one leader, on the stack's wait_fd, and followers, each on its own eventfd. Under the
+// stack's lock.
+#pragma once
+
+#include <atomic>
+
+#include "libtto/base/intrusive_list.hh"
+
+namespace tto::stack {
+
+class ThreadWaiter;
+
+struct WaitList {
+  IntrusiveList followers;          // ThreadWaiter::follower_link_
+  ThreadWaiter* leader = nullptr;   // spins or sleeps on wait_fd for all
+  bool progress_thread_leads = false;
+  int progress_wake_fd = -1;        // of the progress thread; -1: there is none
+  std::atomic<uint32_t> parked{0};  // futex word: the progress thread sleeps until there are connections
+
+  /// An application thread is about to lead: the progress thread leaves wait_fd to it.
+  void take_over_from_progress_thread();
+  /// The leader leaves: the longest-waiting follower, if any, is woken to lead.
+  void promote();
+  /// The first connection or listener: the progress thread starts ticking.
+  void unpark();
+};
+
+}  // namespace tto::stack
