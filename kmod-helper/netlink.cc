@@ -124,15 +124,15 @@ int NetlinkSocket::exchange(NetlinkRequest& request, const OnMessage& on_message
   const uint32_t sequence = ++sequence_;
   const std::vector<std::byte>& bytes = request.finish(sequence);
   if (::send(fd_.get(), bytes.data(), bytes.size(), 0) < 0) return errno;
-  alignas(nlmsghdr) static std::array<std::byte, 65536> buffer;
+  buffer_.resize(65536);
   for (;;) {
-    const ssize_t got = ::recv(fd_.get(), buffer.data(), buffer.size(), 0);
+    const ssize_t got = ::recv(fd_.get(), buffer_.data(), buffer_.size(), 0);
     if (got < 0) {
       if (errno == EINTR) continue;
       return errno;
     }
     auto left = static_cast<unsigned>(got);
-    for (auto* m = reinterpret_cast<const nlmsghdr*>(buffer.data()); NLMSG_OK(m, left); m = NLMSG_NEXT(m, left)) {
+    for (auto* m = reinterpret_cast<const nlmsghdr*>(buffer_.data()); NLMSG_OK(m, left); m = NLMSG_NEXT(m, left)) {
       if (m->nlmsg_seq != sequence) continue;
       if (m->nlmsg_type == NLMSG_DONE) return 0;
       if (m->nlmsg_type == NLMSG_ERROR) return -static_cast<const nlmsgerr*>(NLMSG_DATA(m))->error;

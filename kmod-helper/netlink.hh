@@ -83,6 +83,7 @@ class NetlinkSocket {
   int exchange(NetlinkRequest& request, const OnMessage& on_message, bool is_dump);
   Fd fd_;
   uint32_t sequence_ = 0;
+  std::vector<std::byte> buffer_;
 };
 
 }  // namespace ttod

@@ -54,6 +54,9 @@ struct tto_listen_group {
 struct tto_nic_info {
   __u8 mac[6];
   __u16 reserved;
+  __u32 ifindex;      /* in its namespace */
+  __u32 reserved1;
+  __u64 netns_cookie; /* with ifindex: how a restarted ttod knows the NIC again */
 };
 
 struct tto_slot_info {

@@ -1,0 +1,257 @@
+#include "kmod-helper/leases.hh"
+
+#include <arpa/inet.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <set>
+
+#include "kmod-helper/log.hh"
+
+namespace ttod {
+namespace {
+
+using tto::wire::IpAddress;
+
+tto_helper_grant refused(tto_helper_refusal reason) {
+  tto_helper_grant grant{};
+  grant.reason = reason;
+  return grant;
+}
+
+bool is_same_key(const tto_listen_key& a, const tto_listen_key& b) { return std::memcmp(&a, &b, sizeof a) == 0; }
+
+tto_flow_key flow_key(const Nic& nic, const tto_helper_flow& flow) {
+  tto_flow_key key{};
+  key.nic = nic.nic_id;
+  key.vlan = nic.vlan;
+  std::memcpy(key.local, flow.local, 16);
+  std::memcpy(key.remote, flow.remote, 16);
+  key.local_port = htons(flow.local_port);
+  key.remote_port = htons(flow.remote_port);
+  return key;
+}
+
+/// The entries a listener should have on one NIC.
+std::vector<tto_listen_key> wanted_keys(const Placeholder& bound, const Nic& nic) {
+  std::vector<tto_listen_key> keys;
+  if (bound.bound_ifindex != 0 && bound.bound_ifindex != nic.ifindex) return keys;
+  for (const auto& bytes : nic.addresses) {
+    const IpAddress address{bytes};
+    const bool serves = bound.is_wildcard ? (address.is_v4() ? bound.serves_v4 : bound.serves_v6)
+                                          : address == bound.address;
+    if (!serves) continue;
+    tto_listen_key key{};
+    key.nic = nic.nic_id;
+    key.vlan = nic.vlan;
+    key.port = htons(bound.port);
+    std::memcpy(key.local, bytes.data(), 16);
+    keys.push_back(key);
+  }
+  return keys;
+}
+
+}  // namespace
+
+int Leases::write_group(const tto_listen_key& key) {
+  tto_listen_group group{};
+  group.state = TTO_ENTRY_STEER;
+  for (const uint64_t id : groups_[key]) {
+    const uint32_t slot = listens_.at(id).owner.slot;
+    const auto end = group.slots + group.count;
+    if (std::find(group.slots, end, slot) != end) continue;
+    if (group.count == TTO_GROUP_SLOTS) break;
+    group.slots[group.count++] = slot;
+  }
+  if (group.count > 0) return steering_.set_listen(key, group);
+  steering_.remove_listen(key);
+  return 0;
+}
+
+tto_helper_refusal Leases::install_key(uint64_t id, Listen& lease, const Nic& nic, const tto_listen_key& key) {
+  PolicyRequest request;
+  request.uid = lease.owner.uid;
+  request.gid = lease.owner.gid;
+  request.is_listen = true;
+  request.interface = nic.name;
+  std::memcpy(request.local.bytes.data(), key.local, 16);
+  request.local_port = lease.bound.port;
+  if (!is_allowed(policy_, request)) return TTO_REFUSED_POLICY;
+
+  // Sharing is the kernel's rule: all of them asked for it (SO_REUSEPORT; the kernel checked that the users agree).
+  const auto sharing = groups_.find(key);
+  if (sharing == groups_.end() || sharing->second.empty()) {
+    tto_listen_group left{};
+    if (steering_.find_listen(key, left) && left.count > 0 && !lease.bound.reuse_port) return TTO_REFUSED_IN_USE;
+  } else {
+    if (!lease.bound.reuse_port) return TTO_REFUSED_IN_USE;
+    std::set<uint32_t> slots{lease.owner.slot};
+    for (const uint64_t other : sharing->second) {
+      if (!listens_.at(other).bound.reuse_port) return TTO_REFUSED_IN_USE;
+      slots.insert(listens_.at(other).owner.slot);
+    }
+    if (slots.size() > TTO_GROUP_SLOTS) return TTO_REFUSED_LIMIT;
+  }
+  const tto_helper_refusal refusal = lease.netns->hold(nic);
+  if (refusal != TTO_REFUSED_NONE) return refusal;
+  groups_[key].push_back(id);
+  lease.keys.push_back(key);
+  if (write_group(key) == 0) return TTO_REFUSED_NONE;
+  remove_key(id, key);
+  return TTO_REFUSED_NO_RESOURCE;
+}
+
+void Leases::remove_key(uint64_t id, const tto_listen_key& key) {
+  Listen& lease = listens_.at(id);
+  std::erase_if(lease.keys, [&](const tto_listen_key& k) { return is_same_key(k, key); });
+  std::erase(groups_[key], id);
+  write_group(key);
+  if (groups_[key].empty()) groups_.erase(key);
+  lease.netns->drop(key.nic);
+}
+
+/// Brings the entries in line with the namespace. The first refusal if nothing could be installed.
+tto_helper_refusal Leases::install(uint64_t id, Listen& lease) {
+  std::vector<tto_listen_key> all;
+  tto_helper_refusal first = TTO_REFUSED_NONE;
+  for (const auto& [ifindex, nic] : lease.netns->nics()) {
+    for (const tto_listen_key& key : wanted_keys(lease.bound, nic)) {
+      all.push_back(key);
+      const bool has =
+          std::any_of(lease.keys.begin(), lease.keys.end(), [&](const tto_listen_key& k) { return is_same_key(k, key); });
+      if (has) continue;
+      const tto_helper_refusal refusal = install_key(id, lease, nic, key);
+      if (refusal != TTO_REFUSED_NONE && first == TTO_REFUSED_NONE) first = refusal;
+    }
+  }
+  const std::vector<tto_listen_key> installed = lease.keys;
+  for (const tto_listen_key& key : installed) {
+    const bool is_wanted =
+        std::any_of(all.begin(), all.end(), [&](const tto_listen_key& k) { return is_same_key(k, key); });
+    if (!is_wanted) remove_key(id, key);
+  }
+  if (!lease.keys.empty()) return TTO_REFUSED_NONE;
+  if (first != TTO_REFUSED_NONE) return first;
+  // Nothing to listen on yet: a wildcard waits for an address, anything else is not ours.
+  return lease.bound.is_wildcard && !lease.netns->nics().empty() ? TTO_REFUSED_NONE : TTO_REFUSED_NO_NIC;
+}
+
+tto_helper_grant Leases::listen(const LeaseOwner& owner, ServedNamespace& netns, Fd placeholder) {
+  if (count_of(owner.session, true) >= policy_.limits.listens_per_process) return refused(TTO_REFUSED_LIMIT);
+  const std::optional<Placeholder> bound = read_placeholder(placeholder.get());
+  if (!bound) return refused(TTO_REFUSED_BAD_SOCKET);
+  const uint64_t id = next_id_++;
+  const auto at =
+      listens_.emplace(id, Listen{owner, &netns, std::move(placeholder), *bound, {}}).first;
+  const tto_helper_refusal refusal = install(id, at->second);
+  if (refusal != TTO_REFUSED_NONE) {
+    end(at);
+    return refused(refusal);
+  }
+  tto_helper_grant grant{};
+  grant.grant_id = id;
+  return grant;
+}
+
+tto_helper_grant Leases::open_flow(const LeaseOwner& owner, ServedNamespace& netns, Fd placeholder,
+                                   const tto_helper_flow& flow) {
+  if (count_of(owner.session, false) >= policy_.limits.flows_per_process) return refused(TTO_REFUSED_LIMIT);
+  const std::optional<Placeholder> bound = read_placeholder(placeholder.get());
+  tto::wire::FourTuple tuple;
+  std::memcpy(tuple.local.bytes.data(), flow.local, 16);
+  std::memcpy(tuple.remote.bytes.data(), flow.remote, 16);
+  tuple.local_port = flow.local_port;
+  tuple.remote_port = flow.remote_port;
+  if (!bound || bound->is_listening || bound->port != flow.local_port || flow.remote_port == 0 ||
+      tuple.local.is_v4() != tuple.remote.is_v4() || (!bound->is_wildcard && bound->address != tuple.local))
+    return refused(TTO_REFUSED_BAD_SOCKET);
+  const auto nic = netns.nics().find(static_cast<int>(flow.ifindex));
+  if (nic == netns.nics().end() || nic->second.addresses.count(tuple.local.bytes) == 0)
+    return refused(TTO_REFUSED_NO_NIC);
+
+  PolicyRequest request;
+  request.uid = owner.uid;
+  request.gid = owner.gid;
+  request.interface = nic->second.name;
+  request.local = tuple.local;
+  request.remote = tuple.remote;
+  request.local_port = flow.local_port;
+  request.remote_port = flow.remote_port;
+  if (!is_allowed(policy_, request)) return refused(TTO_REFUSED_POLICY);
+  if (netns.kernel_owns(tuple)) return refused(TTO_REFUSED_IN_USE);
+
+  const tto_helper_refusal refusal = netns.hold(nic->second);
+  if (refusal != TTO_REFUSED_NONE) return refused(refusal);
+  const tto_flow_key key = flow_key(nic->second, flow);
+  const int status = steering_.add_flow(key, owner.slot);
+  if (status != 0) {
+    netns.drop(key.nic);
+    return refused(status == EEXIST ? TTO_REFUSED_IN_USE : TTO_REFUSED_NO_RESOURCE);
+  }
+  tto_helper_grant grant{};
+  grant.grant_id = next_id_++;
+  IpAddress next_hop;
+  std::memcpy(next_hop.bytes.data(), flow.next_hop, 16);
+  if (const std::optional<Mac> mac = netns.hold_next_hop(nic->first, next_hop))
+    std::memcpy(grant.next_hop_mac, mac->data(), 6);
+  flows_.emplace(grant.grant_id, Flow{owner, &netns, std::move(placeholder), key, nic->first, next_hop});
+  return grant;
+}
+
+void Leases::end(std::map<uint64_t, Listen>::iterator at) {
+  const std::vector<tto_listen_key> keys = at->second.keys;
+  for (const tto_listen_key& key : keys) remove_key(at->first, key);
+  listens_.erase(at);
+}
+
+void Leases::end(std::map<uint64_t, Flow>::iterator at) {
+  const Flow& flow = at->second;
+  steering_.remove_flow(flow.key, flow.owner.slot);
+  flow.netns->drop_next_hop(flow.ifindex, flow.next_hop);
+  flow.netns->drop(flow.key.nic);
+  flows_.erase(at);
+}
+
+bool Leases::release(uint32_t session, uint64_t grant_id) {
+  if (const auto at = listens_.find(grant_id); at != listens_.end() && at->second.owner.session == session) {
+    end(at);
+    return true;
+  }
+  if (const auto at = flows_.find(grant_id); at != flows_.end() && at->second.owner.session == session) {
+    end(at);
+    return true;
+  }
+  return false;
+}
+
+bool Leases::release_accepted(uint32_t slot, const ServedNamespace& netns, const tto_helper_flow& flow) {
+  const auto nic = netns.nics().find(static_cast<int>(flow.ifindex));
+  if (nic == netns.nics().end()) return false;
+  const tto_flow_key key = flow_key(nic->second, flow);
+  tto_flow_value value{};
+  return steering_.find_flow(key, value) && value.accepted != 0 && steering_.remove_flow(key, slot);
+}
+
+void Leases::release_all(uint32_t session) {
+  for (auto at = listens_.begin(); at != listens_.end();) {
+    const auto here = at++;
+    if (here->second.owner.session == session) end(here);
+  }
+  for (auto at = flows_.begin(); at != flows_.end();) {
+    const auto here = at++;
+    if (here->second.owner.session == session) end(here);
+  }
+}
+
+void Leases::follow(ServedNamespace& netns) {
+  for (auto& [id, lease] : listens_)
+    if (lease.netns == &netns) install(id, lease);
+}
+
+size_t Leases::count_of(uint32_t session, bool listens) const {
+  const auto is_of = [session](const auto& item) { return item.second.owner.session == session; };
+  return static_cast<size_t>(listens ? std::count_if(listens_.begin(), listens_.end(), is_of)
+                                     : std::count_if(flows_.begin(), flows_.end(), is_of));
+}
+
+}  // namespace ttod

@@ -1,0 +1,127 @@
+// One network namespace that clients live in: its interfaces, addresses and neighbours, followed live through rtnetlink,
+// and the steering programs on its devices. Made on a client's first use, gone with the last (holding its descriptor
+// would keep a deleted namespace alive).
+//
+// A Nic is an interface with addresses; a device is what steer is attached to. They are the same, except that a VLAN
+// interface is a Nic on its parent's device. ttod's nic number names the device.
+#pragma once
+
+#include <array>
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "kmod-helper/fd.hh"
+#include "kmod-helper/netlink.hh"
+#include "kmod-helper/policy.hh"
+#include "kmod-helper/protocol/helper_protocol.h"
+#include "kmod-helper/steering.hh"
+#include "libtto/wire/address.hh"
+
+namespace ttod {
+
+using Clock = std::chrono::steady_clock;
+using Mac = std::array<uint8_t, 6>;
+
+/// ttod's device numbers, across namespaces. Numbers of links that an earlier ttod left are given out again only to the
+/// same device, or when the link is gone.
+class NicNumbers {
+ public:
+  explicit NicNumbers(Steering& steering) : steering_(steering), used_(TTO_MAX_NICS) {}
+  void sweep();
+  std::optional<uint32_t> take(uint64_t netns_cookie, uint32_t ifindex);
+  void give_back(uint32_t nic);
+  /// Removes left links on which nobody has an entry any more.
+  void maintain();
+
+ private:
+  Steering& steering_;
+  std::vector<bool> used_;
+  std::set<uint32_t> left_;  // by an earlier ttod, not yet adopted
+};
+
+struct Nic {
+  int ifindex = 0;
+  int device = 0;  // ifindex of the device
+  uint32_t nic_id = 0;
+  uint16_t vlan = 0;
+  bool is_up = false;
+  uint32_t mtu = 0;
+  Mac mac{};
+  std::string name, kind;
+  std::set<std::array<uint8_t, 16>> addresses;
+};
+
+class ServedNamespace {
+ public:
+  ServedNamespace(Steering& steering, NicNumbers& numbers, const Policy& policy, Fd netns, uint64_t cookie);
+  ~ServedNamespace();
+  ServedNamespace(const ServedNamespace&) = delete;
+  ServedNamespace& operator=(const ServedNamespace&) = delete;
+
+  /// Opens the netlink sockets and reads everything. Throws std::system_error.
+  void open();
+  int notification_fd() const { return notifications_.fd(); }
+  /// Takes what the kernel announced; returns the events that clients should hear of.
+  std::vector<tto_helper_event> refresh();
+
+  uint64_t cookie() const { return cookie_; }
+  const std::map<int, Nic>& nics() const { return nics_; }
+  tto_helper_nic describe(const Nic& nic) const;
+
+  /// Attaches steer to the NIC's device if this is its first entry. TTO_REFUSED_NONE: one entry more is held.
+  tto_helper_refusal hold(const Nic& nic);
+  void drop(uint32_t nic_id);
+
+  /// The next hop's MAC if known; starts resolution otherwise. Held next hops are kept reachable.
+  std::optional<Mac> hold_next_hop(int ifindex, const tto::wire::IpAddress& next_hop);
+  void drop_next_hop(int ifindex, const tto::wire::IpAddress& next_hop);
+
+  /// Does another kernel socket own this very tuple?
+  bool kernel_owns(const tto::wire::FourTuple& tuple);
+
+  /// Puts off work: detaches devices long without entries, refreshes held next hops.
+  void maintain(Clock::time_point now);
+
+ private:
+  struct Device {
+    uint32_t nic_id = 0;
+    int ifindex = 0;
+    Mac mac{};
+    SteerLink link;
+    uint32_t holds = 0;
+    Clock::time_point idle_since;
+  };
+  using NeighborId = std::pair<int, std::array<uint8_t, 16>>;  // interface, address
+
+  void read_links_and_addresses();
+  void read_neighbors();
+  void take_neighbor(const nlmsghdr* message);
+  void publish(const Device& device);
+  void publish_neighbor(int ifindex, const Mac& mac, bool present);
+  bool add_link(const nlmsghdr* message, std::map<int, Nic>& links);
+  void adopt_devices();
+  tto_helper_refusal attach(Device& device, const Nic& nic);
+  void detach(Device& device);
+  void probe_neighbor(int ifindex, const std::array<uint8_t, 16>& address);
+
+  Steering& steering_;
+  NicNumbers& numbers_;
+  const Policy& policy_;
+  Fd netns_;
+  uint64_t cookie_;
+  NetlinkSocket requests_, notifications_, diag_;
+  std::map<int, Nic> nics_;
+  std::map<int, Device> devices_;
+  std::map<NeighborId, Mac> neighbors_;
+  std::map<NeighborId, uint32_t> held_next_hops_;
+  Clock::time_point next_probe_{};
+  bool links_changed_ = false;
+};
+
+}  // namespace ttod

@@ -1,0 +1,322 @@
+#include "kmod-helper/server.hh"
+
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+
+#include <cerrno>
+#include <filesystem>
+#include <system_error>
+
+#include "kmod-helper/log.hh"
+#include "kmod-helper/netns.hh"
+#include "kmod-helper/xsk.hh"
+
+#ifndef SO_PEERPIDFD
+#define SO_PEERPIDFD 77
+#endif
+
+namespace ttod {
+namespace {
+
+constexpr int kIdleMs = 500;      // how often put-off work is looked at
+constexpr int kBusyMs = 5;        // while there is some
+constexpr int kBacklog = 128;
+
+[[noreturn]] void throw_errno(const std::string& what) {
+  throw std::system_error(errno, std::generic_category(), what);
+}
+
+Fd pidfd_of(int socket, int pid) {
+  int fd = -1;
+  socklen_t bytes = sizeof fd;
+  if (::getsockopt(socket, SOL_SOCKET, SO_PEERPIDFD, &fd, &bytes) == 0) return Fd(fd);
+  return Fd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));  // before 6.5; the socket still shows the hang-up
+}
+
+}  // namespace
+
+const char* refusal_text(tto_helper_refusal refusal) {
+  switch (refusal) {
+    case TTO_REFUSED_NONE:
+      return "granted";
+    case TTO_REFUSED_VERSION:
+      return "protocol version";
+    case TTO_REFUSED_MALFORMED:
+      return "malformed message";
+    case TTO_REFUSED_POLICY:
+      return "policy";
+    case TTO_REFUSED_LIMIT:
+      return "a limit is reached";
+    case TTO_REFUSED_NO_NIC:
+      return "no accelerated interface";
+    case TTO_REFUSED_FILTERED:
+      return "firewall or tc rules on the path";
+    case TTO_REFUSED_FOREIGN_XDP:
+      return "another XDP program is attached";
+    case TTO_REFUSED_BAD_SOCKET:
+      return "the socket is not what it should be";
+    case TTO_REFUSED_IN_USE:
+      return "in use";
+    case TTO_REFUSED_NO_RESOURCE:
+      return "out of a resource";
+    case TTO_REFUSED_NO_ROUTE:
+      return "no route";
+  }
+  return "unknown";
+}
+
+Server::Server(const Policy& policy)
+    : policy_(policy), ports_(steering_, policy.port), leases_(steering_, policy) {}
+
+Server::~Server() {
+  while (!clients_.empty()) end_session(clients_.begin()->first);
+  if (listener_) {
+    loop_.forget(listener_.get());
+    ::unlink(policy_.socket_path.c_str());
+  }
+}
+
+void Server::open() {
+  ensure_bpffs(policy_.bpffs);
+  steering_.open(policy_.pin_dir);
+  numbers_.sweep();
+  ports_.open();
+  ports_.maintain();
+  open_socket();
+}
+
+void Server::open_socket() {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  const std::string& path = policy_.socket_path;
+  if (path.size() >= sizeof address.sun_path) throw std::runtime_error("socket path too long: " + path);
+  path.copy(address.sun_path, sizeof address.sun_path - 1);
+  std::error_code ignored;
+  std::filesystem::create_directories(std::filesystem::path(path).parent_path(), ignored);
+
+  Fd probe(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
+  if (probe && ::connect(probe.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) == 0)
+    throw std::runtime_error("another ttod serves " + path);
+  ::unlink(path.c_str());
+  listener_.reset(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!listener_) throw_errno("socket");
+  if (::bind(listener_.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0) throw_errno("bind " + path);
+  if (::chmod(path.c_str(), policy_.socket_mode) != 0) throw_errno("chmod " + path);
+  if (::listen(listener_.get(), kBacklog) != 0) throw_errno("listen " + path);
+  loop_.watch(listener_.get(), [this](uint32_t) { on_connection(); });
+  LOG_NOTICE("serving %s", path.c_str());
+}
+
+void Server::on_connection() {
+  Fd socket(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+  if (!socket) return;
+  ucred credentials{};
+  socklen_t bytes = sizeof credentials;
+  if (::getsockopt(socket.get(), SOL_SOCKET, SO_PEERCRED, &credentials, &bytes) != 0) return;
+  const Peer peer{credentials.pid, credentials.uid, credentials.gid};
+  uint32_t of_user = 0, of_process = 0;
+  for (const auto& [id, client] : clients_) {
+    of_user += client.session.peer().uid == peer.uid;
+    of_process += client.session.peer().pid == peer.pid;
+  }
+  if (of_user >= policy_.limits.sessions_per_user || of_process >= policy_.limits.sessions_per_process) {
+    LOG_NOTICE("pid %d uid %u: too many sessions", peer.pid, peer.uid);
+    return;
+  }
+  const uint32_t id = next_session_++;
+  const int fd = socket.get();
+  Fd pidfd = pidfd_of(fd, peer.pid);
+  const auto at = clients_.emplace(id, Client{Session(*this, id, peer, std::move(socket)), std::move(pidfd), {}}).first;
+  loop_.watch(fd, [this, id](uint32_t) {
+    const auto client = clients_.find(id);
+    if (client != clients_.end() && !client->second.session.on_readable()) end_session(id);
+  });
+  // A forked child may hold the socket longer than the process lives.
+  if (at->second.pidfd) loop_.watch(at->second.pidfd.get(), [this, id](uint32_t) { end_session(id); });
+  LOG_DEBUG("session %u: pid %d uid %u", id, peer.pid, peer.uid);
+}
+
+void Server::end_session(uint32_t id) {
+  const auto at = clients_.find(id);
+  if (at == clients_.end()) return;
+  Client& client = at->second;
+  const Peer& peer = client.session.peer();
+  const bool is_plain = client.session.why() == "closed by the client";
+  log_line(is_plain ? LogLevel::kDebug : LogLevel::kNotice, "session %u (pid %d uid %u) ends: %s", id, peer.pid, peer.uid,
+           client.session.why().c_str());
+  // The ports first: from here on nothing of this client is steered or sent.
+  for (const auto& [cookie, port] : client.ports) ports_.give_back(port.slot);
+  leases_.release_all(id);
+  loop_.forget(client.session.fd());
+  if (client.pidfd) loop_.forget(client.pidfd.get());
+  clients_.erase(at);
+}
+
+ServedNamespace* Server::serve_namespace(int socket) {
+  const uint64_t cookie = netns_cookie_of_socket(socket);
+  if (cookie == 0) return nullptr;
+  const auto known = namespaces_.find(cookie);
+  if (known != namespaces_.end()) return known->second.get();
+  Fd netns = netns_of_socket(socket);
+  if (!netns) return nullptr;
+  auto made = std::make_unique<ServedNamespace>(steering_, numbers_, policy_, std::move(netns), cookie);
+  made->open();
+  loop_.watch(made->notification_fd(), [this, cookie](uint32_t) { on_namespace_change(cookie); });
+  return namespaces_.emplace(cookie, std::move(made)).first->second.get();
+}
+
+void Server::on_namespace_change(uint64_t cookie) {
+  const auto at = namespaces_.find(cookie);
+  if (at == namespaces_.end()) return;
+  const std::vector<tto_helper_event> events = at->second->refresh();
+  if (events.empty()) return;
+  leases_.follow(*at->second);
+  std::vector<uint32_t> deaf;
+  for (auto& [id, client] : clients_) {
+    if (client.ports.count(cookie) == 0) continue;
+    for (const tto_helper_event& event : events)
+      if (!client.session.send_event(event)) {
+        deaf.push_back(id);
+        break;
+      }
+  }
+  for (const uint32_t id : deaf) end_session(id);
+}
+
+void Server::forget_unused_namespaces() {
+  for (auto at = namespaces_.begin(); at != namespaces_.end();) {
+    bool is_used = false;
+    for (const auto& [id, client] : clients_) is_used = is_used || client.ports.count(at->first) != 0;
+    if (is_used) {
+      ++at;
+      continue;
+    }
+    loop_.forget(at->second->notification_fd());
+    at = namespaces_.erase(at);
+  }
+}
+
+tto_helper_refusal Server::check_limits(const Peer& peer, uint64_t bytes) const {
+  const Limits& l = policy_.limits;
+  uint32_t of_user = 0, of_process = 0;
+  uint64_t pinned = bytes;
+  for (const auto& [id, client] : clients_) {
+    const auto ports = static_cast<uint32_t>(client.ports.size());
+    if (client.session.peer().pid == peer.pid) of_process += ports;
+    if (client.session.peer().uid != peer.uid) continue;
+    of_user += ports;
+    for (const auto& [cookie, port] : client.ports) pinned += port.bytes;
+  }
+  const bool is_within =
+      of_user < l.ports_per_user && of_process < l.ports_per_process && pinned <= l.pinned_mib_per_user << 20;
+  return is_within ? TTO_REFUSED_NONE : TTO_REFUSED_LIMIT;
+}
+
+void Server::audit(const Peer& peer, const char* what, tto_helper_refusal refusal) const {
+  LOG_NOTICE("refused: %s of pid %d uid %u: %s", what, peer.pid, peer.uid, refusal_text(refusal));
+}
+
+SessionHost::PortAnswer Server::open_port(uint32_t session, const Peer& peer, const tto_helper_open_port& wish,
+                                          Fd socket) {
+  PortAnswer answer;
+  const auto refuse = [&](tto_helper_refusal refusal) {
+    audit(peer, "a port", refusal);
+    answer.refusal = refusal;
+    return std::move(answer);
+  };
+  if (!is_tcp_socket_of(socket.get(), peer.uid)) return refuse(TTO_REFUSED_BAD_SOCKET);
+  const uint32_t frames = wish.frame_count != 0 ? wish.frame_count : policy_.port.frames;
+  const uint32_t connections = wish.connection_count != 0 ? wish.connection_count : policy_.port.connections;
+  const uint64_t bytes = ports_.bytes_of(frames, connections);
+  if (bytes == 0 || frames < 256 || frames > policy_.limits.frames_per_port) return refuse(TTO_REFUSED_LIMIT);
+  const tto_helper_refusal limit = check_limits(peer, bytes);
+  if (limit != TTO_REFUSED_NONE) return refuse(limit);
+  ServedNamespace* netns = serve_namespace(socket.get());
+  if (netns == nullptr) return refuse(TTO_REFUSED_BAD_SOCKET);
+  if (netns->nics().empty()) return refuse(TTO_REFUSED_NO_NIC);
+  Client& client = clients_.at(session);
+  if (client.ports.count(netns->cookie()) != 0) return refuse(TTO_REFUSED_LIMIT);  // a second one: another session
+
+  std::optional<ReadyPort> ready = ports_.take(wish);
+  if (!ready) return refuse(TTO_REFUSED_NO_RESOURCE);
+  if (ports_.activate(*ready, netns->cookie(), policy_.limits.flows_per_process) != 0) {
+    ports_.give_back(ready->slot);
+    return refuse(TTO_REFUSED_NO_RESOURCE);
+  }
+  set_busy_poll(ready->xsk.get(), wish.busy_poll_us);
+  answer.port = ready->description;
+  answer.port.busy_poll = wish.busy_poll_us != 0 ? 1 : 0;
+  for (const auto& [ifindex, nic] : netns->nics())
+    if (answer.port.nic_count < TTO_HELPER_MAX_NICS) answer.port.nics[answer.port.nic_count++] = netns->describe(nic);
+  Port port;
+  port.slot = ready->slot;
+  port.bytes = bytes;
+  port.netns = netns;
+  port.region.reset(::dup(ready->region.get()));
+  client.ports.emplace(netns->cookie(), std::move(port));
+  answer.xsk = std::move(ready->xsk);
+  answer.region = std::move(ready->region);
+  LOG_INFO("pid %d uid %u: port %u (%u frames)", peer.pid, peer.uid, ready->slot, frames);
+  return answer;
+}
+
+/// The session's port in the namespace that the placeholder belongs to.
+Server::Port* Server::port_for(uint32_t session, const Peer& peer, const Fd& placeholder, tto_helper_refusal& refusal) {
+  refusal = TTO_REFUSED_BAD_SOCKET;
+  if (!is_tcp_socket_of(placeholder.get(), peer.uid)) return nullptr;
+  auto& ports = clients_.at(session).ports;
+  const auto at = ports.find(netns_cookie_of_socket(placeholder.get()));
+  if (at == ports.end()) return nullptr;
+  refusal = TTO_REFUSED_NONE;
+  return &at->second;
+}
+
+tto_helper_grant Server::listen(uint32_t session, const Peer& peer, Fd placeholder) {
+  tto_helper_grant grant{};
+  tto_helper_refusal refusal = TTO_REFUSED_NONE;
+  Port* port = port_for(session, peer, placeholder, refusal);
+  grant.reason = refusal;
+  if (port != nullptr)
+    grant = leases_.listen({session, port->slot, peer.uid, peer.gid}, *port->netns, std::move(placeholder));
+  if (grant.grant_id == 0) audit(peer, "a listen entry", static_cast<tto_helper_refusal>(grant.reason));
+  return grant;
+}
+
+tto_helper_grant Server::open_flow(uint32_t session, const Peer& peer, const tto_helper_flow& flow, Fd placeholder) {
+  tto_helper_grant grant{};
+  tto_helper_refusal refusal = TTO_REFUSED_NONE;
+  Port* port = port_for(session, peer, placeholder, refusal);
+  grant.reason = refusal;
+  if (port != nullptr)
+    grant = leases_.open_flow({session, port->slot, peer.uid, peer.gid}, *port->netns, std::move(placeholder), flow);
+  if (grant.grant_id == 0) audit(peer, "a flow entry", static_cast<tto_helper_refusal>(grant.reason));
+  return grant;
+}
+
+void Server::release(uint32_t session, const tto_helper_release_item& item) {
+  if (item.grant_id != 0) {
+    leases_.release(session, item.grant_id);
+    return;
+  }
+  for (const auto& [cookie, port] : clients_.at(session).ports)
+    if (leases_.release_accepted(port.slot, *port.netns, item.flow)) return;
+}
+
+void Server::run() {
+  bool is_more_due = true;
+  Clock::time_point next_upkeep{};
+  while (!stopping_) {
+    loop_.run_once(is_more_due ? kBusyMs : kIdleMs);
+    is_more_due = ports_.maintain();
+    const Clock::time_point now = Clock::now();
+    if (now < next_upkeep) continue;
+    next_upkeep = now + std::chrono::milliseconds(kIdleMs);
+    forget_unused_namespaces();
+    numbers_.maintain();
+    for (const auto& [cookie, netns] : namespaces_) netns->maintain(now);
+  }
+}
+
+}  // namespace ttod

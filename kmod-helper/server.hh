@@ -1,0 +1,75 @@
+// The daemon: accepts clients, joins sessions to ports, namespaces and leases, and takes everything back when a client
+// goes. Single-threaded; nothing here waits for a client.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "kmod-helper/event_loop.hh"
+#include "kmod-helper/leases.hh"
+#include "kmod-helper/policy.hh"
+#include "kmod-helper/served_namespace.hh"
+#include "kmod-helper/session.hh"
+#include "kmod-helper/steering.hh"
+#include "kmod-helper/virtual_ports.hh"
+
+namespace ttod {
+
+class Server : public SessionHost {
+ public:
+  explicit Server(const Policy& policy);
+  ~Server() override;
+
+  /// Opens everything: maps, hidden namespace, the socket. Throws std::runtime_error (or std::system_error).
+  void open();
+  /// Serves until stop(). The stop descriptor is watched by the caller's handler on loop().
+  void run();
+  void stop() { stopping_ = true; }
+  EventLoop& loop() { return loop_; }
+
+  PortAnswer open_port(uint32_t session, const Peer& peer, const tto_helper_open_port& wish, Fd socket) override;
+  tto_helper_grant listen(uint32_t session, const Peer& peer, Fd placeholder) override;
+  tto_helper_grant open_flow(uint32_t session, const Peer& peer, const tto_helper_flow& flow, Fd placeholder) override;
+  void release(uint32_t session, const tto_helper_release_item& item) override;
+
+ private:
+  struct Port {
+    uint32_t slot = 0;
+    uint64_t bytes = 0;
+    ServedNamespace* netns = nullptr;
+    Fd region;  // ours too: what the client leaves is read from it
+  };
+  struct Client {
+    Session session;
+    Fd pidfd;
+    std::map<uint64_t, Port> ports;  // by namespace
+  };
+
+  void open_socket();
+  void on_connection();
+  void end_session(uint32_t id);
+  ServedNamespace* serve_namespace(int socket);
+  void on_namespace_change(uint64_t cookie);
+  void forget_unused_namespaces();
+  Port* port_for(uint32_t session, const Peer& peer, const Fd& placeholder, tto_helper_refusal& refusal);
+  tto_helper_refusal check_limits(const Peer& peer, uint64_t bytes) const;
+  void audit(const Peer& peer, const char* what, tto_helper_refusal refusal) const;
+
+  const Policy& policy_;
+  EventLoop loop_;
+  Steering steering_;
+  NicNumbers numbers_{steering_};
+  VirtualPorts ports_;
+  Leases leases_;
+  Fd listener_;
+  std::map<uint32_t, Client> clients_;
+  std::map<uint64_t, std::unique_ptr<ServedNamespace>> namespaces_;
+  uint32_t next_session_ = 1;
+  bool stopping_ = false;
+};
+
+const char* refusal_text(tto_helper_refusal refusal);
+
+}  // namespace ttod

@@ -1,0 +1,215 @@
+#include "kmod-helper/session.hh"
+
+#include <sys/socket.h>
+
+#include <array>
+#include <cerrno>
+#include <cstddef>
+#include <cstring>
+
+namespace ttod {
+namespace {
+
+constexpr int kMessagesPerTurn = 16;
+constexpr size_t kMaxFds = TTO_HELPER_MAX_BATCH;
+
+/// Copies a message into its struct if it has exactly that size.
+template <typename T>
+bool read_fixed(std::span<const std::byte> message, T& out) {
+  if (message.size() != sizeof out) return false;
+  std::memcpy(&out, message.data(), sizeof out);
+  return true;
+}
+
+/// Same for a message that ends with `count` items.
+template <typename T>
+bool read_batch(std::span<const std::byte> message, T& out, size_t items_offset, size_t item_bytes) {
+  if (message.size() < items_offset || message.size() > sizeof out) return false;
+  std::memcpy(&out, message.data(), message.size());
+  return out.reserved == 0 && out.count >= 1 && out.count <= TTO_HELPER_MAX_BATCH &&
+         message.size() == items_offset + out.count * item_bytes;
+}
+
+struct Received {
+  ssize_t bytes = -1;
+  int error = 0;
+  bool is_whole = true;
+  std::vector<Fd> fds;
+};
+
+Received receive(int socket, std::span<std::byte> buffer) {
+  Received r;
+  alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(sizeof(int) * (kMaxFds + 1))> control;
+  iovec piece{buffer.data(), buffer.size()};
+  msghdr message{};
+  message.msg_iov = &piece;
+  message.msg_iovlen = 1;
+  message.msg_control = control.data();
+  message.msg_controllen = control.size();
+  r.bytes = ::recvmsg(socket, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+  if (r.bytes < 0) {
+    r.error = errno;
+    return r;
+  }
+  r.is_whole = (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) == 0;
+  for (cmsghdr* c = CMSG_FIRSTHDR(&message); c != nullptr; c = CMSG_NXTHDR(&message, c)) {
+    if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS) continue;
+    const size_t count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    for (size_t i = 0; i < count; ++i) {
+      int fd = -1;
+      std::memcpy(&fd, CMSG_DATA(c) + i * sizeof fd, sizeof fd);
+      r.fds.emplace_back(fd);
+    }
+  }
+  return r;
+}
+
+}  // namespace
+
+Session::Session(SessionHost& host, uint32_t id, Peer peer, Fd socket)
+    : host_(host), id_(id), peer_(peer), socket_(std::move(socket)) {}
+
+bool Session::malformed(const char* what) {
+  why_ = std::string("malformed message: ") + what;
+  refuse(TTO_REFUSED_MALFORMED);
+  return false;
+}
+
+bool Session::on_readable() {
+  std::array<std::byte, TTO_HELPER_MAX_MESSAGE> buffer;
+  for (int turn = 0; turn < kMessagesPerTurn; ++turn) {
+    Received r = receive(socket_.get(), buffer);
+    if (r.bytes < 0) {
+      if (r.error == EAGAIN || r.error == EINTR) return true;
+      why_ = "receive error " + std::to_string(r.error);
+      return false;
+    }
+    if (r.bytes == 0) return false;
+    if (!r.is_whole) return malformed("truncated");
+    if (!on_message({buffer.data(), static_cast<size_t>(r.bytes)}, r.fds)) return false;
+  }
+  return true;
+}
+
+bool Session::on_message(std::span<const std::byte> message, std::vector<Fd>& fds) {
+  tto_helper_header header{};
+  request_id_ = 0;
+  if (message.size() < sizeof header) return malformed("no header");
+  std::memcpy(&header, message.data(), sizeof header);
+  if (header.magic != TTO_HELPER_MAGIC) return malformed("magic");
+  if (header.bytes != message.size()) return malformed("length");
+  if (header.reserved != 0) return malformed("reserved field");
+  request_id_ = header.request_id;
+  if (!greeted_ && header.type != TTO_HELPER_HELLO) return malformed("no HELLO");
+  switch (header.type) {
+    case TTO_HELPER_HELLO:
+      return on_hello(message, fds);
+    case TTO_HELPER_OPEN_PORT:
+      return on_open_port(message, fds);
+    case TTO_HELPER_LISTEN:
+      return on_listen(message, fds);
+    case TTO_HELPER_OPEN_FLOWS:
+      return on_open_flows(message, fds);
+    case TTO_HELPER_RELEASE:
+      return on_release(message, fds);
+    default:
+      return malformed("unknown type");
+  }
+}
+
+bool Session::on_hello(std::span<const std::byte> message, const std::vector<Fd>& fds) {
+  tto_helper_hello hello{};
+  if (!read_fixed(message, hello) || hello.reserved != 0 || !fds.empty()) return malformed("HELLO");
+  if (greeted_) return malformed("second HELLO");
+  if (hello.version != TTO_HELPER_VERSION) {
+    why_ = "protocol version " + std::to_string(hello.version);
+    refuse(TTO_REFUSED_VERSION);
+    return false;
+  }
+  greeted_ = true;
+  tto_helper_welcome welcome{};
+  welcome.version = TTO_HELPER_VERSION;
+  welcome.session_id = id_;
+  return send(&welcome, sizeof welcome, TTO_HELPER_WELCOME);
+}
+
+bool Session::on_open_port(std::span<const std::byte> message, std::vector<Fd>& fds) {
+  tto_helper_open_port wish{};
+  if (!read_fixed(message, wish) || wish.flags != 0 || fds.size() != 1) return malformed("OPEN_PORT");
+  SessionHost::PortAnswer answer = host_.open_port(id_, peer_, wish, std::move(fds[0]));
+  if (answer.refusal != TTO_REFUSED_NONE) return refuse(answer.refusal);
+  const int passed[] = {answer.xsk.get(), answer.region.get()};
+  return send(&answer.port, sizeof answer.port, TTO_HELPER_PORT, passed);
+}
+
+bool Session::on_listen(std::span<const std::byte> message, std::vector<Fd>& fds) {
+  tto_helper_listen request{};
+  if (!read_fixed(message, request) || fds.size() != 1) return malformed("LISTEN");
+  const tto_helper_grant grant = host_.listen(id_, peer_, std::move(fds[0]));
+  if (grant.grant_id == 0) return refuse(static_cast<tto_helper_refusal>(grant.reason));
+  tto_helper_granted granted{};
+  granted.count = 1;
+  granted.grants[0] = grant;
+  return send(&granted, offsetof(tto_helper_granted, grants) + sizeof grant, TTO_HELPER_GRANTED);
+}
+
+bool Session::on_open_flows(std::span<const std::byte> message, std::vector<Fd>& fds) {
+  tto_helper_open_flows request{};
+  if (!read_batch(message, request, offsetof(tto_helper_open_flows, flows), sizeof request.flows[0]) ||
+      fds.size() != request.count)
+    return malformed("OPEN_FLOWS");
+  tto_helper_granted granted{};
+  granted.count = request.count;
+  for (uint32_t i = 0; i < request.count; ++i)
+    granted.grants[i] = host_.open_flow(id_, peer_, request.flows[i], std::move(fds[i]));
+  return send(&granted, offsetof(tto_helper_granted, grants) + granted.count * sizeof granted.grants[0],
+              TTO_HELPER_GRANTED);
+}
+
+bool Session::on_release(std::span<const std::byte> message, const std::vector<Fd>& fds) {
+  tto_helper_release request{};
+  if (!read_batch(message, request, offsetof(tto_helper_release, items), sizeof request.items[0]) || !fds.empty())
+    return malformed("RELEASE");
+  for (uint32_t i = 0; i < request.count; ++i) host_.release(id_, request.items[i]);
+  return true;
+}
+
+bool Session::send(void* message, size_t bytes, tto_helper_type type, std::span<const int> fds) {
+  tto_helper_header header{};
+  header.magic = TTO_HELPER_MAGIC;
+  header.type = static_cast<uint16_t>(type);
+  header.request_id = request_id_;
+  header.bytes = static_cast<uint32_t>(bytes);
+  std::memcpy(message, &header, sizeof header);
+  iovec piece{message, bytes};
+  msghdr out{};
+  out.msg_iov = &piece;
+  out.msg_iovlen = 1;
+  alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(sizeof(int) * 2)> control{};
+  if (!fds.empty()) {
+    out.msg_control = control.data();
+    out.msg_controllen = CMSG_SPACE(fds.size_bytes());
+    cmsghdr* c = CMSG_FIRSTHDR(&out);
+    c->cmsg_level = SOL_SOCKET;
+    c->cmsg_type = SCM_RIGHTS;
+    c->cmsg_len = CMSG_LEN(fds.size_bytes());
+    std::memcpy(CMSG_DATA(c), fds.data(), fds.size_bytes());
+  }
+  // Never waits: a client that lets its answers pile up is not waited for.
+  if (::sendmsg(socket_.get(), &out, MSG_DONTWAIT | MSG_NOSIGNAL) == static_cast<ssize_t>(bytes)) return true;
+  why_ = errno == EAGAIN ? "the client does not read its answers" : "send error " + std::to_string(errno);
+  return false;
+}
+
+bool Session::refuse(tto_helper_refusal reason) {
+  tto_helper_refused refused{};
+  refused.reason = reason;
+  return send(&refused, sizeof refused, TTO_HELPER_REFUSED);
+}
+
+bool Session::send_event(tto_helper_event event) {
+  request_id_ = 0;
+  return send(&event, sizeof event, TTO_HELPER_EVENT);
+}
+
+}  // namespace ttod

@@ -1,0 +1,72 @@
+// One client: reads its messages, checks every field, answers. It decides nothing about resources itself; those go
+// through SessionHost, so that the protocol is tested without a kernel.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "kmod-helper/fd.hh"
+#include "kmod-helper/protocol/helper_protocol.h"
+
+namespace ttod {
+
+struct Peer {
+  int pid = 0;
+  uint32_t uid = 0, gid = 0;
+};
+
+/// What a session asks of the daemon. Refusals come back as values; nothing here ends a session.
+class SessionHost {
+ public:
+  struct PortAnswer {
+    tto_helper_refusal refusal = TTO_REFUSED_NONE;
+    tto_helper_port port{};  // without header
+    Fd xsk, region;
+  };
+
+  virtual ~SessionHost() = default;
+  virtual PortAnswer open_port(uint32_t session, const Peer& peer, const tto_helper_open_port& wish, Fd socket) = 0;
+  virtual tto_helper_grant listen(uint32_t session, const Peer& peer, Fd placeholder) = 0;
+  virtual tto_helper_grant open_flow(uint32_t session, const Peer& peer, const tto_helper_flow& flow,
+                                     Fd placeholder) = 0;
+  virtual void release(uint32_t session, const tto_helper_release_item& item) = 0;
+};
+
+class Session {
+ public:
+  Session(SessionHost& host, uint32_t id, Peer peer, Fd socket);
+
+  /// Takes the messages that are there, a bounded number. False: the session is over (why() says for what reason).
+  bool on_readable();
+  /// False: the client does not read what it is sent.
+  bool send_event(tto_helper_event event);
+
+  uint32_t id() const { return id_; }
+  const Peer& peer() const { return peer_; }
+  int fd() const { return socket_.get(); }
+  const std::string& why() const { return why_; }
+  bool is_greeted() const { return greeted_; }
+
+ private:
+  bool on_message(std::span<const std::byte> message, std::vector<Fd>& fds);
+  bool on_hello(std::span<const std::byte> message, const std::vector<Fd>& fds);
+  bool on_open_port(std::span<const std::byte> message, std::vector<Fd>& fds);
+  bool on_listen(std::span<const std::byte> message, std::vector<Fd>& fds);
+  bool on_open_flows(std::span<const std::byte> message, std::vector<Fd>& fds);
+  bool on_release(std::span<const std::byte> message, const std::vector<Fd>& fds);
+  bool send(void* message, size_t bytes, tto_helper_type type, std::span<const int> fds = {});
+  bool refuse(tto_helper_refusal reason);
+  bool malformed(const char* what);
+
+  SessionHost& host_;
+  uint32_t id_;
+  Peer peer_;
+  Fd socket_;
+  uint32_t request_id_ = 0;  // of the message being answered
+  bool greeted_ = false;
+  std::string why_ = "closed by the client";
+};
+
+}  // namespace ttod

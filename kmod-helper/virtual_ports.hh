@@ -1,0 +1,79 @@
+// Virtual ports: veth pairs in one hidden network namespace, a pool of them made ahead.
+//
+//     process ── XSK on the client end ══ veth pair ══ host end ── txcheck ──▶ NIC
+//                 (xsk program, native)                (generic)  ◀── steer ── NIC
+//
+// A pair is a slot; slot s has interface numbers 2s+2 (host end) and 2s+3 (client end). A pair is never deleted while
+// it can be used again (deleting costs some 18 ms): after its owner it rests until its queue is free, and only if the
+// owner still holds the socket is it replaced. The region and socket of one owner are never given to another.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "kmod-helper/fd.hh"
+#include "kmod-helper/netlink.hh"
+#include "kmod-helper/protocol/helper_protocol.h"
+#include "kmod-helper/steering.hh"
+
+namespace ttod {
+
+struct PortConfig {
+  uint32_t frames = 8192;      // 4 KiB each
+  uint32_t connections = 1024; // slots of the state region
+  uint32_t pool = 2;           // ports ready ahead
+  uint32_t slots = 256;        // at most TTO_MAX_SLOTS
+  uint32_t mtu = 9216;
+};
+
+/// A port made ready: an XSK bound to the pair's client end with its region's frames as UMEM.
+struct ReadyPort {
+  uint32_t slot = 0;
+  uint32_t frame_count = 0, connection_count = 0;
+  Fd xsk, region;
+  tto_helper_port description{};  // header and NICs left to the caller
+};
+
+class VirtualPorts {
+ public:
+  VirtualPorts(Steering& steering, const PortConfig& config) : steering_(steering), config_(config) {}
+  /// Makes the hidden namespace and the first port. Slots that still have a device belong to processes which outlived
+  /// an earlier ttod; they are not used until they end. Throws std::system_error.
+  void open();
+
+  /// A port for a new owner, out of the pool when the wish allows; empty if none can be made.
+  std::optional<ReadyPort> take(const tto_helper_open_port& wish);
+  /// Connects a taken port to the maps. Returns 0 or an errno.
+  int activate(const ReadyPort& port, uint64_t netns_cookie, uint32_t flow_limit);
+  /// The owner is gone: nothing reaches the slot or leaves it any more.
+  void give_back(uint32_t slot);
+  /// Does one piece of the work that was put off. True if more is due.
+  bool maintain();
+  uint64_t bytes_of(uint32_t frame_count, uint32_t connection_count) const;
+  const PortConfig& config() const { return config_; }
+  const Fd& netns() const { return netns_; }
+
+ private:
+  enum class Pair : uint8_t { kNone, kIdle, kReady, kTaken, kResting, kForeign };
+  struct Slot {
+    Pair pair = Pair::kNone;
+    uint8_t bind_failures = 0;
+  };
+
+  std::optional<uint32_t> idle_slot();
+  int make_pair(uint32_t slot);
+  void delete_pair(uint32_t slot);
+  std::optional<ReadyPort> make_ready(uint32_t slot, uint32_t frames, uint32_t connections, int& error);
+
+  Steering& steering_;
+  PortConfig config_;
+  Fd netns_;
+  NetlinkSocket netlink_;
+  std::vector<Slot> slots_;
+  std::vector<ReadyPort> pool_;
+  uint32_t next_region_ = 1;
+};
+
+}  // namespace ttod
