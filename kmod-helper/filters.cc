@@ -1,12 +1,12 @@
 #include "kmod-helper/filters.hh"
 
+#include <arpa/inet.h>  // before the kernel headers, which then leave its names alone
 #include <bpf/bpf.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/pkt_sched.h>
 
-#include <arpa/inet.h>
 #include <fstream>
 
 #include "kmod-helper/netlink.hh"

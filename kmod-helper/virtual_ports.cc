@@ -1,10 +1,12 @@
 #include "kmod-helper/virtual_ports.hh"
 
+#include <net/if.h>  // before the kernel headers, which then leave its names alone
+#include <netinet/in.h>
+
 #include <bpf/libbpf.h>
 #include <fcntl.h>
 #include <linux/if_link.h>
 #include <linux/veth.h>
-#include <net/if.h>
 
 #include <algorithm>
 #include <cerrno>
