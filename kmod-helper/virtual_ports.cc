@@ -53,7 +53,6 @@ int VirtualPorts::make_pair(uint32_t slot) {
   NetlinkRequest request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL | NLM_F_ACK);
   ifinfomsg link{};
   link.ifi_index = host_ifindex(slot);
-  link.ifi_flags = link.ifi_change = IFF_UP;
   const uint32_t one = 1;
   request.body(link).text(IFLA_IFNAME, "host" + number).value(IFLA_MTU, config_.mtu);
   request.value(IFLA_NUM_TX_QUEUES, one).value(IFLA_NUM_RX_QUEUES, one);
@@ -70,8 +69,18 @@ int VirtualPorts::make_pair(uint32_t slot) {
   int status = netlink_.request(request);
   if (status != 0) return status;
 
+  for (const int ifindex : {host_ifindex(slot), client_ifindex(slot)}) {
+    NetlinkRequest up(RTM_NEWLINK, NLM_F_ACK);
+    ifinfomsg which{};
+    which.ifi_index = ifindex;
+    which.ifi_flags = which.ifi_change = IFF_UP;
+    up.body(which);
+    if (status == 0) status = netlink_.request(up);
+  }
+
   // The host end in generic mode: redirects then take the ordinary transmit path of the NIC, which needs nothing of it.
-  status = -bpf_xdp_attach(host_ifindex(slot), steering_.txcheck_program(), XDP_FLAGS_SKB_MODE, nullptr);
+  if (status == 0)
+    status = -bpf_xdp_attach(host_ifindex(slot), steering_.txcheck_program(), XDP_FLAGS_SKB_MODE, nullptr);
   if (status == 0)
     status = -bpf_xdp_attach(client_ifindex(slot), steering_.xsk_program(), XDP_FLAGS_DRV_MODE, nullptr);
   if (status == 0) status = steering_.map_port(static_cast<uint32_t>(host_ifindex(slot)), slot);
