@@ -11,7 +11,6 @@
 
 #include "kmod-helper/log.hh"
 #include "kmod-helper/netns.hh"
-#include "kmod-helper/xsk.hh"
 
 #ifndef SO_PEERPIDFD
 #define SO_PEERPIDFD 77

@@ -9,22 +9,47 @@
 #include <linux/veth.h>
 
 #include <algorithm>
+#include <bit>
 #include <cerrno>
 #include <string>
 #include <system_error>
 
 #include "kmod-helper/log.hh"
 #include "kmod-helper/netns.hh"
-#include "kmod-helper/xsk.hh"
 #include "libtto/memory/region_mapping.hh"
+#include "libtto/port/xsk_setup.hh"
+
+#ifndef SO_PREFER_BUSY_POLL
+#define SO_PREFER_BUSY_POLL 69
+#define SO_BUSY_POLL_BUDGET 70
+#endif
 
 namespace ttod {
 namespace {
 
 constexpr uint8_t kMaxBindFailures = 3;
+constexpr uint32_t kMaxRingEntries = 2048;
 
 int host_ifindex(uint32_t slot) { return static_cast<int>(2 * slot + 2); }
 int client_ifindex(uint32_t slot) { return static_cast<int>(2 * slot + 3); }
+
+/// An AF_XDP socket on queue 0 of an interface of the calling thread's namespace, its UMEM the region's frames (pinned
+/// until the last descriptor is closed). EBUSY: another socket still holds the queue.
+int make_xsk(int region_fd, uint32_t ifindex, uint32_t mtu, Fd& xsk, tto_helper_port& out) {
+  tto::memory::RegionMapping region;
+  const int status = region.map(region_fd);
+  if (status != 0) return status;
+  tto::port::XskConfig config;
+  config.ifindex = ifindex;
+  config.mtu_bytes = mtu;
+  // Rings smaller than the pool, so that frames are left for the queues of connections while all rings are full.
+  const uint32_t entries = std::min(kMaxRingEntries, std::bit_floor(std::max(region.header().frame_count / 4, 64u)));
+  config.fill_entries = config.completion_entries = config.rx_entries = config.tx_entries = entries;
+  auto opened = tto::port::xsk_open(region.region(), config, &out);
+  if (!opened) return opened.error();
+  xsk.reset(*opened);
+  return 0;
+}
 
 /// IPv6 would make every new interface speak (router solicitations, MLD).
 void silence_ipv6() {
@@ -122,14 +147,13 @@ std::optional<ReadyPort> VirtualPorts::make_ready(uint32_t slot, uint32_t frames
     return std::nullopt;
   }
   port.region.reset(*region);
-  error = make_xsk(port.region.get(), static_cast<uint32_t>(client_ifindex(slot)), port.xsk, port.description);
+  error = make_xsk(port.region.get(), static_cast<uint32_t>(client_ifindex(slot)), config_.mtu, port.xsk, port.description);
   if (error == 0) error = steering_.map_xsk(static_cast<uint32_t>(client_ifindex(slot)), port.xsk.get());
   if (error != 0) return std::nullopt;
   tto_helper_port& d = port.description;
   d.slot = slot;
   d.region_id = region_id;
   d.region_bytes = bytes_of(frames, connections);
-  d.mtu_bytes = config_.mtu;
   slots_[slot].pair = Pair::kReady;
   return port;
 }
@@ -207,6 +231,14 @@ bool VirtualPorts::maintain() {
   }
   pool_.push_back(std::move(*port));
   return pool_.size() < config_.pool;
+}
+
+void set_busy_poll(int xsk, uint32_t busy_poll_us) {
+  if (busy_poll_us == 0) return;
+  const int on = 1, microseconds = static_cast<int>(std::min(busy_poll_us, 1'000'000u)), budget = 64;
+  ::setsockopt(xsk, SOL_SOCKET, SO_PREFER_BUSY_POLL, &on, sizeof on);
+  ::setsockopt(xsk, SOL_SOCKET, SO_BUSY_POLL, &microseconds, sizeof microseconds);
+  ::setsockopt(xsk, SOL_SOCKET, SO_BUSY_POLL_BUDGET, &budget, sizeof budget);
 }
 
 uint64_t VirtualPorts::bytes_of(uint32_t frame_count, uint32_t connection_count) const {

@@ -76,4 +76,7 @@ class VirtualPorts {
   uint32_t next_region_ = 1;
 };
 
+/// For a port about to be given away: setting these needs a capability that its owner lacks. 0 leaves them off.
+void set_busy_poll(int xsk, uint32_t busy_poll_us);
+
 }  // namespace ttod

@@ -42,9 +42,24 @@ class HelperClient {
   void abandon();
 
  private:
+  struct Answer;
+  static constexpr uint32_t kMaxEvents = 16;
+
+  /// Sends one message with descriptors; gives the session up when it cannot.
+  bool send(void* message, size_t bytes, tto_helper_type type, std::span<const int> fds);
+  /// Waits for the answer to the last request sent; events that come first are kept for poll_event.
+  bool wait_answer(Answer& out);
+  /// Takes one datagram: 1 taken, 0 none there, -1 the session is lost.
+  int receive(Answer& out);
+  void keep_event(const Answer& message);
+  tto_helper_refusal refusal_of(const Answer& answer);
+  void lose();
+
   int fd_ = -1;
   uint32_t next_request_id_ = 1;
   tto_helper_release pending_{};
+  tto_helper_event events_[kMaxEvents];
+  uint32_t event_head_ = 0, event_count_ = 0;
 };
 
 }  // namespace tto::control
