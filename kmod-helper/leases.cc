@@ -38,8 +38,8 @@ std::vector<tto_listen_key> wanted_keys(const Placeholder& bound, const Nic& nic
   if (bound.bound_ifindex != 0 && bound.bound_ifindex != nic.ifindex) return keys;
   for (const auto& bytes : nic.addresses) {
     const IpAddress address{bytes};
-    const bool serves = bound.is_wildcard ? (address.is_v4() ? bound.serves_v4 : bound.serves_v6)
-                                          : address == bound.address;
+    const bool serves =
+        bound.is_wildcard ? (address.is_v4() ? bound.serves_v4 : bound.serves_v6) : address == bound.address;
     if (!serves) continue;
     tto_listen_key key{};
     key.nic = nic.nic_id;
@@ -117,8 +117,8 @@ tto_helper_refusal Leases::install(uint64_t id, Listen& lease) {
   for (const auto& [ifindex, nic] : lease.netns->nics()) {
     for (const tto_listen_key& key : wanted_keys(lease.bound, nic)) {
       all.push_back(key);
-      const bool has =
-          std::any_of(lease.keys.begin(), lease.keys.end(), [&](const tto_listen_key& k) { return is_same_key(k, key); });
+      const bool has = std::any_of(lease.keys.begin(), lease.keys.end(),
+                                   [&](const tto_listen_key& k) { return is_same_key(k, key); });
       if (has) continue;
       const tto_helper_refusal refusal = install_key(id, lease, nic, key);
       if (refusal != TTO_REFUSED_NONE && first == TTO_REFUSED_NONE) first = refusal;
@@ -141,8 +141,7 @@ tto_helper_grant Leases::listen(const LeaseOwner& owner, ServedNamespace& netns,
   const std::optional<Placeholder> bound = read_placeholder(placeholder.get());
   if (!bound) return refused(TTO_REFUSED_BAD_SOCKET);
   const uint64_t id = next_id_++;
-  const auto at =
-      listens_.emplace(id, Listen{owner, &netns, std::move(placeholder), *bound, {}}).first;
+  const auto at = listens_.emplace(id, Listen{owner, &netns, std::move(placeholder), *bound, {}}).first;
   const tto_helper_refusal refusal = install(id, at->second);
   if (refusal != TTO_REFUSED_NONE) {
     end(at);

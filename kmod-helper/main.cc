@@ -36,11 +36,11 @@ struct Options {
 };
 
 bool parse_options(int argc, char** argv, Options& o, int& exit_code) {
-  const option known[] = {{"config", required_argument, nullptr, 'c'},   {"socket", required_argument, nullptr, 's'},
-                          {"pin-dir", required_argument, nullptr, 'p'},  {"foreground", no_argument, nullptr, 'f'},
-                          {"verbose", no_argument, nullptr, 'v'},        {"print-config", no_argument, nullptr, 'P'},
-                          {"self-test", no_argument, nullptr, 't'},      {"help", no_argument, nullptr, 'h'},
-                          {"version", no_argument, nullptr, 'V'},        {nullptr, 0, nullptr, 0}};
+  const option known[] = {{"config", required_argument, nullptr, 'c'},  {"socket", required_argument, nullptr, 's'},
+                          {"pin-dir", required_argument, nullptr, 'p'}, {"foreground", no_argument, nullptr, 'f'},
+                          {"verbose", no_argument, nullptr, 'v'},       {"print-config", no_argument, nullptr, 'P'},
+                          {"self-test", no_argument, nullptr, 't'},     {"help", no_argument, nullptr, 'h'},
+                          {"version", no_argument, nullptr, 'V'},       {nullptr, 0, nullptr, 0}};
   for (int c = 0; (c = getopt_long(argc, argv, "", known, nullptr)) != -1;) {
     switch (c) {
       case 'c':

@@ -1,5 +1,5 @@
-// What a socket that a client sent proves. Any holder of a descriptor can pass it on, so the policy asks who sent it and
-// who owns it, and everything else is read from the socket itself, never from the client's words.
+// What a socket that a client sent proves. Any holder of a descriptor can pass it on, so the policy asks who sent it
+// and who owns it, and everything else is read from the socket itself, never from the client's words.
 #pragma once
 
 #include <cstdint>

@@ -282,8 +282,9 @@ std::string print_policy(const Policy& p) {
   const Limits& l = p.limits;
   std::ostringstream out;
   out << "socket = \"" << p.socket_path << "\"\nsocket_mode = \"0" << std::oct << p.socket_mode << std::dec
-      << "\"\nbpffs = \"" << p.bpffs << "\"\npin_dir = \"" << p.pin_dir << "\"\ninterfaces = "
-      << quote_all(p.interfaces) << "\nallow_filtered = " << (p.allow_filtered ? "true" : "false") << "\n\n[xdp]\nmode = \""
+      << "\"\nbpffs = \"" << p.bpffs << "\"\npin_dir = \"" << p.pin_dir
+      << "\"\ninterfaces = " << quote_all(p.interfaces)
+      << "\nallow_filtered = " << (p.allow_filtered ? "true" : "false") << "\n\n[xdp]\nmode = \""
       << (p.xdp_mode == XdpChoice::kAuto     ? "auto"
           : p.xdp_mode == XdpChoice::kNative ? "native"
                                              : "generic")

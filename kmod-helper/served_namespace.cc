@@ -1,13 +1,12 @@
 #include "kmod-helper/served_namespace.hh"
 
-#include <net/if.h>  // before the kernel headers, which then leave its names alone
-#include <netinet/in.h>
-
 #include <linux/if_arp.h>
 #include <linux/if_link.h>
 #include <linux/inet_diag.h>
 #include <linux/neighbour.h>
 #include <linux/sock_diag.h>
+#include <net/if.h>  // before the kernel headers, which then leave its names alone
+#include <netinet/in.h>
 
 #include <algorithm>
 #include <cerrno>

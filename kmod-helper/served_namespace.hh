@@ -1,6 +1,6 @@
-// One network namespace that clients live in: its interfaces, addresses and neighbours, followed live through rtnetlink,
-// and the steering programs on its devices. Made on a client's first use, gone with the last (holding its descriptor
-// would keep a deleted namespace alive).
+// One network namespace that clients live in: its interfaces, addresses and neighbours, followed live through
+// rtnetlink, and the steering programs on its devices. Made on a client's first use, gone with the last (holding its
+// descriptor would keep a deleted namespace alive).
 //
 // A Nic is an interface with addresses; a device is what steer is attached to. They are the same, except that a VLAN
 // interface is a Nic on its parent's device. ttod's nic number names the device.

@@ -19,8 +19,8 @@
 namespace ttod {
 namespace {
 
-constexpr int kIdleMs = 500;      // how often put-off work is looked at
-constexpr int kBusyMs = 5;        // while there is some
+constexpr int kIdleMs = 500;  // how often put-off work is looked at
+constexpr int kBusyMs = 5;    // while there is some
 constexpr int kBacklog = 128;
 
 [[noreturn]] void throw_errno(const std::string& what) {
@@ -66,8 +66,7 @@ const char* refusal_text(tto_helper_refusal refusal) {
   return "unknown";
 }
 
-Server::Server(const Policy& policy)
-    : policy_(policy), ports_(steering_, policy.port), leases_(steering_, policy) {}
+Server::Server(const Policy& policy) : policy_(policy), ports_(steering_, policy.port), leases_(steering_, policy) {}
 
 Server::~Server() {
   while (!clients_.empty()) end_session(clients_.begin()->first);
@@ -143,8 +142,8 @@ void Server::end_session(uint32_t id) {
   Client& client = at->second;
   const Peer& peer = client.session.peer();
   const bool is_plain = client.session.why() == "closed by the client";
-  log_line(is_plain ? LogLevel::kDebug : LogLevel::kNotice, "session %u (pid %d uid %u) ends: %s", id, peer.pid, peer.uid,
-           client.session.why().c_str());
+  log_line(is_plain ? LogLevel::kDebug : LogLevel::kNotice, "session %u (pid %d uid %u) ends: %s", id, peer.pid,
+           peer.uid, client.session.why().c_str());
   // The ports first: from here on nothing of this client is steered or sent.
   for (const auto& [cookie, port] : client.ports) ports_.give_back(port.slot);
   leases_.release_all(id);

@@ -130,7 +130,8 @@ bool Steering::remove_flow(const tto_flow_key& key, uint32_t slot) {
   tto_flow_value value{};
   if (!find_flow(key, value) || value.slot != slot) return false;
   if (bpf_map_delete_elem(flt_, &key) != 0) return false;
-  if (value.accepted != 0 && slot < TTO_MAX_SLOTS) __atomic_fetch_sub(&slot_info_[slot].flow_count, 1, __ATOMIC_RELAXED);
+  if (value.accepted != 0 && slot < TTO_MAX_SLOTS)
+    __atomic_fetch_sub(&slot_info_[slot].flow_count, 1, __ATOMIC_RELAXED);
   return true;
 }
 
@@ -189,7 +190,7 @@ bool Steering::slot_has_device(uint32_t slot) const {
 
 int Steering::map_port(uint32_t host_ifindex, uint32_t slot) {
   return bpf_map_update_elem(bpf_map__fd(txcheck_->maps.tto_port_slots), &host_ifindex, &slot, BPF_ANY) == 0 ? 0
-                                                                                                           : errno;
+                                                                                                             : errno;
 }
 
 int Steering::map_xsk(uint32_t client_ifindex, int xsk) {
@@ -254,8 +255,8 @@ int Steering::attach_steer(uint32_t nic, uint32_t ifindex, XdpMode mode, SteerLi
   } else {
     LIBBPF_OPTS(bpf_link_create_opts, options);
     options.flags = mode == XdpMode::kNative ? XDP_FLAGS_DRV_MODE : XDP_FLAGS_SKB_MODE;
-    const int link = bpf_link_create(bpf_program__fd(program->progs.tto_steer), static_cast<int>(ifindex), BPF_XDP,
-                                     &options);
+    const int link =
+        bpf_link_create(bpf_program__fd(program->progs.tto_steer), static_cast<int>(ifindex), BPF_XDP, &options);
     if (link < 0) {
       status = errno;
     } else {

@@ -1,8 +1,8 @@
-// The maps behind the BPF programs (bpf/steer_maps.h), as ttod sees them: typed entries, kept in a pin directory so that
-// they outlive ttod. Also loads the three programs: steer once per NIC, txcheck and xsk once.
+// The maps behind the BPF programs (bpf/steer_maps.h), as ttod sees them: typed entries, kept in a pin directory so
+// that they outlive ttod. Also loads the three programs: steer once per NIC, txcheck and xsk once.
 //
-// Which network namespace the calling thread is in matters for three calls: device numbers given to a devmap, and links,
-// are looked up there; each says so.
+// Which network namespace the calling thread is in matters for three calls: device numbers given to a devmap, and
+// links, are looked up there; each says so.
 #pragma once
 
 #include <cstdint>

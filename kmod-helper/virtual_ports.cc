@@ -1,12 +1,11 @@
 #include "kmod-helper/virtual_ports.hh"
 
-#include <net/if.h>  // before the kernel headers, which then leave its names alone
-#include <netinet/in.h>
-
 #include <bpf/libbpf.h>
 #include <fcntl.h>
 #include <linux/if_link.h>
 #include <linux/veth.h>
+#include <net/if.h>  // before the kernel headers, which then leave its names alone
+#include <netinet/in.h>
 
 #include <algorithm>
 #include <bit>
@@ -106,8 +105,7 @@ int VirtualPorts::make_pair(uint32_t slot) {
   // The host end in generic mode: redirects then take the ordinary transmit path of the NIC, which needs nothing of it.
   if (status == 0)
     status = -bpf_xdp_attach(host_ifindex(slot), steering_.txcheck_program(), XDP_FLAGS_SKB_MODE, nullptr);
-  if (status == 0)
-    status = -bpf_xdp_attach(client_ifindex(slot), steering_.xsk_program(), XDP_FLAGS_DRV_MODE, nullptr);
+  if (status == 0) status = -bpf_xdp_attach(client_ifindex(slot), steering_.xsk_program(), XDP_FLAGS_DRV_MODE, nullptr);
   if (status == 0) status = steering_.map_port(static_cast<uint32_t>(host_ifindex(slot)), slot);
   if (status != 0) delete_pair(slot);
   return status;
@@ -147,7 +145,8 @@ std::optional<ReadyPort> VirtualPorts::make_ready(uint32_t slot, uint32_t frames
     return std::nullopt;
   }
   port.region.reset(*region);
-  error = make_xsk(port.region.get(), static_cast<uint32_t>(client_ifindex(slot)), config_.mtu, port.xsk, port.description);
+  error =
+      make_xsk(port.region.get(), static_cast<uint32_t>(client_ifindex(slot)), config_.mtu, port.xsk, port.description);
   if (error == 0) error = steering_.map_xsk(static_cast<uint32_t>(client_ifindex(slot)), port.xsk.get());
   if (error != 0) return std::nullopt;
   tto_helper_port& d = port.description;

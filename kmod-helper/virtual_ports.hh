@@ -21,10 +21,10 @@
 namespace ttod {
 
 struct PortConfig {
-  uint32_t frames = 8192;      // 4 KiB each
-  uint32_t connections = 1024; // slots of the state region
-  uint32_t pool = 2;           // ports ready ahead
-  uint32_t slots = 256;        // at most TTO_MAX_SLOTS
+  uint32_t frames = 8192;       // 4 KiB each
+  uint32_t connections = 1024;  // slots of the state region
+  uint32_t pool = 2;            // ports ready ahead
+  uint32_t slots = 256;         // at most TTO_MAX_SLOTS
   uint32_t mtu = 9216;
 };
 

@@ -197,7 +197,8 @@ bool HelperClient::wait_answer(Answer& out) {
 }
 
 tto_helper_refusal HelperClient::refusal_of(const Answer& answer) {
-  if (answer.header.type != TTO_HELPER_REFUSED || answer.bytes != sizeof answer.body.refused) return TTO_REFUSED_MALFORMED;
+  if (answer.header.type != TTO_HELPER_REFUSED || answer.bytes != sizeof answer.body.refused)
+    return TTO_REFUSED_MALFORMED;
   const auto reason = static_cast<tto_helper_refusal>(answer.body.refused.reason);
   return reason == TTO_REFUSED_NONE ? TTO_REFUSED_MALFORMED : reason;
 }
