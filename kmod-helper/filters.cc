@@ -1,7 +1,7 @@
 #include "kmod-helper/filters.hh"
 
-#include <arpa/inet.h>  // before the kernel headers, which then leave its names alone
 #include <bpf/bpf.h>
+#include <endian.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
@@ -29,7 +29,7 @@ std::string find_nftables() {
   socket.dump(get_chains, [&](const nlmsghdr* m) {
     if (m->nlmsg_type != nft_type(NFT_MSG_NEWCHAIN)) return;
     const NetlinkAttributes attributes(m, sizeof(nfgenmsg));
-    if (attributes.has(NFTA_CHAIN_HOOK) && ntohl(attributes.u32(NFTA_CHAIN_POLICY, htonl(NF_ACCEPT))) == NF_DROP)
+    if (attributes.has(NFTA_CHAIN_HOOK) && be32toh(attributes.u32(NFTA_CHAIN_POLICY, htobe32(NF_ACCEPT))) == NF_DROP)
       ++drops;
   });
   if (rules == 0 && drops == 0) return {};
@@ -38,7 +38,7 @@ std::string find_nftables() {
 
 bool has_tc_filters(NetlinkSocket& socket, int ifindex, uint32_t parent) {
   tcmsg which{};
-  which.tcm_family = AF_UNSPEC;
+
   which.tcm_ifindex = ifindex;
   which.tcm_parent = parent;
   NetlinkRequest request(RTM_GETTFILTER, NLM_F_DUMP);

@@ -1,12 +1,13 @@
 #include "kmod-helper/served_namespace.hh"
 
+#include <endian.h>
+#include <linux/if.h>
 #include <linux/if_arp.h>
 #include <linux/if_link.h>
+#include <linux/in.h>
 #include <linux/inet_diag.h>
 #include <linux/neighbour.h>
 #include <linux/sock_diag.h>
-#include <net/if.h>  // before the kernel headers, which then leave its names alone
-#include <netinet/in.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -380,8 +381,8 @@ bool ServedNamespace::kernel_owns(const tto::wire::FourTuple& tuple) {
   body.sdiag_family = is_v4 ? AF_INET : AF_INET6;
   body.sdiag_protocol = IPPROTO_TCP;
   body.idiag_states = ~0u;
-  body.id.idiag_sport = htons(tuple.local_port);
-  body.id.idiag_dport = htons(tuple.remote_port);
+  body.id.idiag_sport = htobe16(tuple.local_port);
+  body.id.idiag_dport = htobe16(tuple.remote_port);
   body.id.idiag_cookie[0] = body.id.idiag_cookie[1] = INET_DIAG_NOCOOKIE;
   std::memcpy(body.id.idiag_src, is_v4 ? &tuple.local.bytes[12] : tuple.local.bytes.data(), is_v4 ? 4 : 16);
   std::memcpy(body.id.idiag_dst, is_v4 ? &tuple.remote.bytes[12] : tuple.remote.bytes.data(), is_v4 ? 4 : 16);

@@ -2,10 +2,10 @@
 
 #include <bpf/libbpf.h>
 #include <fcntl.h>
+#include <linux/if.h>
 #include <linux/if_link.h>
 #include <linux/veth.h>
-#include <net/if.h>  // before the kernel headers, which then leave its names alone
-#include <netinet/in.h>
+#include <sys/socket.h>
 
 #include <algorithm>
 #include <bit>
