@@ -21,6 +21,7 @@
 #include <functional>
 #include <string>
 #include <thread>
+#include <utility>
 
 namespace ttod::testing {
 
@@ -58,7 +59,8 @@ inline bool enter_netns(const std::string& name) {
 
 class Lab {
  public:
-  Lab() {
+  /// `binary`: the ttod to test.
+  explicit Lab(std::string binary) : binary_(std::move(binary)) {
     const std::string number = std::to_string(getpid());
     a = "ttod-a" + number;
     b = "ttod-b" + number;
@@ -83,7 +85,7 @@ class Lab {
     stop_daemon(SIGTERM);
     sh("ip netns del " + a);
     sh("ip netns del " + b);
-    sh(std::string(TTOD_BINARY) + " cleanup --pin-dir " + pin_dir + " --socket " + socket);
+    sh(binary_ + " cleanup --pin-dir " + pin_dir + " --socket " + socket);
     sh("rm -rf " + dir);
   }
   Lab(const Lab&) = delete;
@@ -98,7 +100,7 @@ class Lab {
       prctl(PR_SET_PDEATHSIG, SIGTERM);
       const int log = open((dir + "/ttod.log").c_str(), O_WRONLY | O_CREAT | O_APPEND, 0644);
       dup2(log, 2);
-      execl(TTOD_BINARY, "ttod", "--foreground", "--verbose", "--config", (dir + "/ttod.toml").c_str(), nullptr);
+      execl(binary_.c_str(), "ttod", "--foreground", "--verbose", "--config", (dir + "/ttod.toml").c_str(), nullptr);
       _exit(127);
     }
     return becomes([&] { return access(socket.c_str(), F_OK) == 0; }, std::chrono::seconds(20));
@@ -126,6 +128,9 @@ class Lab {
 
   std::string a, b, dir, socket, pin_dir;
   pid_t daemon = -1;
+
+ private:
+  std::string binary_;
 };
 
 /// A child process in a namespace, as user nobody without capabilities; `run` says how it ends (0: well).

@@ -33,7 +33,7 @@ class Ttod : public ::testing::Test {
   void TearDown() override {
     if (HasFailure()) std::fprintf(stderr, "--- ttod\n%s\n", lab_.log().c_str());
   }
-  Lab lab_;
+  Lab lab_{TTOD_BINARY};
 };
 
 /// Accepts by hand: the SYN from the ring, a SYN-ACK, the ACK, five bytes, an answer.
