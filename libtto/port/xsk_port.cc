@@ -102,7 +102,7 @@ void XskPort::flush_recycled() {
   uint32_t n = 0;
   const uint32_t space = fill_.space(recycled_.count);
   while (recycled_.count > 0 && n < space) {
-    fill_.entry(n++) = uint64_t{recycled_.index[--recycled_.count]} * kFrameBytes;
+    fill_.entry(n++) = uint64_t{recycled_.frame[--recycled_.count]} * kFrameBytes;
   }
   if (n > 0) fill_.publish(n);
 }
@@ -201,11 +201,9 @@ size_t XskPort::tx_burst(std::span<const FrameSlice> slices, Instant) {
     if (taken + length > slices.size()) break;
     const auto chain = slices.subspan(taken, length);
     if (!is_sendable(chain)) {
+      if (length > frame_count_ - refused_.count) break;
       ++own_.tx_invalid;
-      for (const FrameSlice& s : chain) {
-        const bool ours = s.frame.region() == region_number_ && s.frame.index() < frame_count_;
-        if (ours && refused_.count < frame_count_) refused_.push(s.frame.index());
-      }
+      for (const FrameSlice& s : chain) refused_.push(s.frame.raw);
     } else if (length > space) {
       break;
     } else {
@@ -224,7 +222,7 @@ size_t XskPort::tx_burst(std::span<const FrameSlice> slices, Instant) {
 size_t XskPort::reclaim(std::span<FrameHandle> out) {
   size_t n = 0;
   while (n < out.size() && refused_.count > 0) {
-    out[n++] = FrameHandle::make(region_number_, refused_.index[--refused_.count]);
+    out[n++] = FrameHandle{refused_.frame[--refused_.count]};
   }
   const auto wanted = static_cast<uint32_t>(std::min<size_t>(out.size() - n, completion_.count()));
   const uint32_t ready = std::min(wanted, completion_.available(wanted));

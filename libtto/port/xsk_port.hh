@@ -43,11 +43,11 @@ class XskPort final : public FramePort {
   PortFigures figures() const override;
 
  private:
-  /// A stack of frames that the port itself has to hand on: one place per frame of the region, so it cannot overflow.
+  /// A stack of frames that the port itself has to hand on, with one place per frame of the region.
   struct FrameStack {
-    std::unique_ptr<uint32_t[]> index;
+    std::unique_ptr<uint32_t[]> frame;
     uint32_t count = 0;
-    void push(uint32_t frame) { index[count++] = frame; }
+    void push(uint32_t f) { frame[count++] = f; }
   };
   struct Mapping {
     void* base = nullptr;
@@ -74,8 +74,8 @@ class XskPort final : public FramePort {
   ConsumerRing<uint64_t> completion_;
   ConsumerRing<xdp_desc> rx_;
   ProducerRing<xdp_desc> tx_;
-  FrameStack recycled_;  // of refused chains: back to the fill ring
-  FrameStack refused_;   // never sent: back to the caller, through reclaim
+  FrameStack recycled_;  // indexes, of refused received chains: back to the fill ring
+  FrameStack refused_;   // handles, never sent: back to the caller, through reclaim
   Mapping mappings_[4];
 };
 

@@ -66,7 +66,31 @@ class VethPair {
   bool ok_ = true;
 };
 
-/// One end: region, socket, XDP program, port.
+XskConfig config_of(unsigned ifindex, uint32_t queue, XskConfig config = {}) {
+  config.ifindex = ifindex;
+  config.queue = queue;
+  config.mtu_bytes = kMtu;
+  config.fill_entries = config.completion_entries = config.rx_entries = config.tx_entries = kEntries;
+  return config;
+}
+
+/// A region, the socket over it, and its port; the region is one more of a pool.
+struct Socket {
+  bool open(const XskConfig& config, memory::FramePool& pool, bpf_object* object) {
+    const auto memory_fd = memory::make_region_fd(1, kFrames, 1);
+    if (!memory_fd || mapping.map(*memory_fd) != 0) return false;
+    ::close(*memory_fd);
+    tto_helper_port description{};
+    const auto fd = xsk_open(mapping.region(), config, &description);
+    if (!fd || port.open(*fd, description, mapping.region(), pool.add_region(mapping.region())) != 0) return false;
+    return bpf_map__update_elem(bpf_object__find_map_by_name(object, "xsks"), &config.queue, sizeof config.queue, &*fd,
+                                sizeof *fd, 0) == 0;
+  }
+  memory::RegionMapping mapping;
+  XskPort port;
+};
+
+/// One end: XDP program, socket on queue 0.
 struct End {
   ~End() { bpf_object__close(object); }
   bool attach(int which) {
@@ -76,27 +100,14 @@ struct End {
     const int program = bpf_program__fd(bpf_object__find_program_by_name(object, "redirect_to_xsk"));
     return bpf_xdp_attach(static_cast<int>(ifindex), program, XDP_FLAGS_DRV_MODE, nullptr) == 0;
   }
-  bool open(uint32_t queue, XskConfig config = {}) {
-    const auto memory_fd = memory::make_region_fd(1, kFrames, 1);
-    if (!memory_fd || mapping.map(*memory_fd) != 0) return false;
-    ::close(*memory_fd);
-    pool.add_region(mapping.region());
-    config.ifindex = ifindex;
-    config.queue = queue;
-    config.mtu_bytes = kMtu;
-    config.fill_entries = config.completion_entries = config.rx_entries = config.tx_entries = kEntries;
-    const auto fd = xsk_open(mapping.region(), config, &description);
-    if (!fd || port.open(*fd, description, mapping.region(), 0) != 0) return false;
-    user.post(kEntries);
-    return bpf_map__update_elem(bpf_object__find_map_by_name(object, "xsks"), &queue, sizeof queue, &*fd, sizeof *fd,
-                                0) == 0;
+  bool open(const XskConfig& config) {
+    return socket.open(config_of(ifindex, 0, config), pool, object) && user.post(kEntries) == kEntries;
   }
   unsigned ifindex = 0;
   bpf_object* object = nullptr;
-  memory::RegionMapping mapping;
   memory::FramePool pool;
-  tto_helper_port description{};
-  XskPort port;
+  Socket socket;
+  XskPort& port = socket.port;
   PortUser user{port, pool};
 };
 
@@ -107,23 +118,24 @@ class XskPortSystem : public ::testing::Test {
       std::fprintf(stderr, "\n*** NOT RUN: AF_XDP and network namespaces need root ***\n\n");
       GTEST_SKIP() << "needs root";
     }
-    ASSERT_TRUE(veth_.make(kMtu, 2));
+    ASSERT_TRUE(veth_.make(kMtu, 2));  // two queues
   }
   void open_both(const XskConfig& config = {}) {
     for (const int which : {0, 1}) {
       veth_.enter(which);
       ASSERT_TRUE(end_[which].attach(which));
-      ASSERT_TRUE(end_[which].open(0, config));
+      ASSERT_TRUE(end_[which].open(config));
     }
   }
   /// Waits for `count` frames: the kernel's softirq delivers when it likes.
-  static std::vector<Bytes> await(End& end, size_t count) {
+  static std::vector<Bytes> await(End& end, size_t count) { return await(end.port, end.user, count); }
+  static std::vector<Bytes> await(XskPort& port, PortUser& user, size_t count) {
     std::vector<Bytes> frames;
     const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(5);
     while (frames.size() < count && std::chrono::steady_clock::now() < deadline) {
-      end.port.kick(true);
-      for (Bytes& f : end.user.receive()) frames.push_back(std::move(f));
-      end.user.top_up(kEntries);
+      port.kick(true);
+      for (Bytes& f : user.receive()) frames.push_back(std::move(f));
+      user.top_up(kEntries);
     }
     return frames;
   }
@@ -228,6 +240,38 @@ TEST_F(XskPortSystem, fill_ring_empty__is_counted) {
   while (lost() == 0 && std::chrono::steady_clock::now() < deadline) end_[0].port.kick(false);
   EXPECT_GT(lost(), 0u);
   EXPECT_EQ(await(end_[1], kEntries).size(), kEntries);
+}
+
+TEST_F(XskPortSystem, second_queue__has_a_region_of_its_own_in_the_same_pool) {
+  open_both();
+  Socket more[2];
+  for (const int which : {0, 1}) {
+    veth_.enter(which);
+    End& end = end_[which];
+    ASSERT_TRUE(more[which].open(config_of(end.ifindex, 1), end.pool, end.object));
+    EXPECT_EQ(end.pool.frame_count(), 2 * kFrames);
+  }
+  PortUser a1(more[0].port, end_[0].pool, 1), b1(more[1].port, end_[1].pool, 1);
+  b1.post(kEntries);
+  // A frame of region 0 cannot leave through region 1's socket: it would be another frame there.
+  const FrameSlice foreign{end_[0].pool.take(TTO_FRAME_IN_FLIGHT), 0, 500, false};
+  ASSERT_EQ(foreign.frame.region(), 0u);
+  ASSERT_EQ(more[0].port.tx_burst({&foreign, 1}, {}), 1u);
+  EXPECT_EQ(more[0].port.figures().tx_invalid, 1u);
+  EXPECT_EQ(a1.reclaim(), 1u);
+
+  std::vector<memory::FrameHandle> region0;  // from here on the pool gives frames of region 1
+  memory::FrameHandle f;
+  while (end_[0].pool.take_for_fill(0, &f, 1) == 1) region0.push_back(f);
+  for (uint64_t i = 0; i < 200; ++i) {
+    ASSERT_TRUE(a1.send(frame(64 + i * 44, i)));
+    EXPECT_EQ(await(more[1].port, b1, 1), std::vector<Bytes>{frame(64 + i * 44, i)});
+    a1.reclaim();
+  }
+  EXPECT_TRUE(end_[1].user.receive().empty()) << "frames of queue 1 came by queue 0";
+  for (const memory::FrameHandle frame0 : region0) end_[0].pool.drop(frame0, TTO_FRAME_POSTED);
+  EXPECT_TRUE(end_[0].pool.check_consistency());
+  EXPECT_TRUE(end_[1].pool.check_consistency());
 }
 
 /// In a child: from here on any system call but those named ends the process.
