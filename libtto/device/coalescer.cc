@@ -60,6 +60,10 @@ wire::Seq32 after(const SegmentIn& in) {
   return {in.seq.raw + in.payload_bytes + syn + fin};
 }
 
+bool acknowledges_unsent(const FlowContext& flow, const SegmentIn& in) {
+  return flow.has_sent_end && distance(in.ack, flow.sent_end) > 0;
+}
+
 bool is_older_timestamp(uint32_t a, uint32_t b) { return static_cast<int32_t>(a - b) < 0; }
 
 }  // namespace
@@ -99,7 +103,7 @@ void Coalescer::on_segment(uint32_t index, Arrival& arrival, Instant now) {
 
 bool Coalescer::is_in_order(const FlowContext& flow, const SegmentIn& in) const {
   if (flow.has_expected && in.seq == flow.expected) return true;
-  if (flow.has_sent) return !flow.gathering && in.seq == flow.last_sent_ack;
+  if (flow.has_sent_ack) return !flow.gathering && in.seq == flow.last_sent_ack;
   return !flow.has_expected;
 }
 
@@ -109,6 +113,7 @@ Coalescer::Plan Coalescer::plan(const FlowContext& flow, const SegmentIn& in, bo
   if ((in.flags & ~kGathered) != 0 || (in.flags & wire::kAck) == 0) return {Step::kAlone, Termination::kFlags};
   if (in.options.sack_count > 0) return {Step::kAlone, Termination::kSackPresent};
   if (!in_order) return {Step::kAlone, Termination::kOutOfOrder};
+  if (acknowledges_unsent(flow, in)) return {Step::kAlone, Termination::kOutOfOrder};
   if (flow.has_ack) {
     const int32_t advance = distance(in.ack, flow.last_ack_received);
     if (advance < 0) return {Step::kAlone, Termination::kOutOfOrder};
@@ -220,14 +225,15 @@ void Coalescer::pass_alone(uint32_t index, FlowContext& flow, const Arrival& arr
   }
 }
 
-/// What the flow's next segment will be judged by.
+/// What the flow's next segment will be judged by. An acknowledgment of what we never sent (D7) is the engine's
+/// business and must not make us take the true ones for old.
 void Coalescer::note_arrival(FlowContext& flow, const SegmentIn& in, bool in_order, Instant now) {
-  if ((in.flags & wire::kAck) != 0) {
-    const bool advances = flow.has_ack && distance(in.ack, flow.last_ack_received) > 0;
-    if (advances && flow.gathering && flow.ack_since == kNever) flow.ack_since = now;
-    if (advances || !flow.has_ack || (in.flags & wire::kSyn) != 0) flow.last_ack_received = in.ack;
+  if ((in.flags & wire::kAck) != 0 && !acknowledges_unsent(flow, in)) {
+    const int32_t advance = flow.has_ack ? distance(in.ack, flow.last_ack_received) : 0;
+    if (advance > 0 && flow.gathering && flow.ack_since == kNever) flow.ack_since = now;
+    if (advance > 0 || !flow.has_ack || (in.flags & wire::kSyn) != 0) flow.last_ack_received = in.ack;
+    if (advance >= 0) flow.last_window = in.window;
     flow.has_ack = true;
-    flow.last_window = in.window;
   }
   if (in.options.has_timestamps) flow.last_ts_val = in.options.ts_val;
   // A hole in a bound flow stays expected until it is filled or until what we acknowledge passes it (D7). Nobody

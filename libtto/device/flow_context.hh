@@ -33,8 +33,10 @@ struct FlowContext {
   // transmit side: how its frames look, and what receive decisions use of what we sent (D7)
   PathHeaders path;
   uint16_t ip_id = 0;
-  bool has_sent = false;
+  bool has_sent_ack = false;
+  bool has_sent_end = false;
   wire::Seq32 last_sent_ack;
+  wire::Seq32 sent_end;  // after the last sequence number sent: no honest acknowledgment lies beyond
   uint16_t last_sent_window = 0;
 
   // receive side: what the next segment is judged by

@@ -113,8 +113,9 @@ class ReceiveRing {
   uint32_t untouched_ = 0;
 };
 
-/// GRQ: keeps the port's fill ring stocked with frames from the pool. The ring never holds more than half of them, and the
-/// last quarter is left for sending, so that neither an idle ring nor a flood of received data can stop us from sending.
+/// GRQ: keeps the port's fill ring stocked with frames from the pool. The ring never holds more than half of them, and
+/// the last quarter is left for sending, so that neither an idle ring nor a flood of received data can stop us from
+/// sending.
 class GeneralStock {
  public:
   GeneralStock(memory::FramePool& pool, stats::Counters& counters) : pool_(pool), counters_(counters) {}

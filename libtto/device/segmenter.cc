@@ -53,6 +53,19 @@ void cut_headers(const SegmentOut& segment, uint64_t offset, bool is_last, wire:
   h.flags = flags;
 }
 
+/// D7: what the flow's receive decisions use of what we send.
+void note_sending(FlowContext& flow, const SegmentOut& segment) {
+  if ((segment.flags & wire::kAck) != 0) {
+    flow.has_sent_ack = true;
+    flow.last_sent_ack = wire::narrow(segment.ack);
+    flow.last_sent_window = segment.window;
+  }
+  const bool takes_number = (segment.flags & (wire::kSyn | wire::kFin)) != 0;
+  const wire::Seq32 end = wire::narrow(segment.seq + segment.payload.size() + (takes_number ? 1 : 0));
+  if (!flow.has_sent_end || static_cast<int32_t>(end.raw - flow.sent_end.raw) > 0) flow.sent_end = end;
+  flow.has_sent_end = true;
+}
+
 }  // namespace
 
 // --- validation ----------------------------------------------------------------------------------------------------
@@ -143,6 +156,7 @@ bool Segmenter::execute(Batch& batch, SendWork& work, BoundedRing<SendCompletion
 
 Segmenter::Outcome Segmenter::send_request(Batch& batch, FlowContext& flow, SendWork& work) {
   const SegmentOut& segment = work.request.segment;
+  note_sending(flow, segment);
   wire::FrameHeaders headers = headers_of(flow.key, flow.path, segment);
   Outcome outcome = Outcome::kDone;
   if (segment.payload.empty()) {
@@ -152,11 +166,6 @@ Segmenter::Outcome Segmenter::send_request(Batch& batch, FlowContext& flow, Send
   }
   while (outcome == Outcome::kDone && work.sent_to < segment.payload.end) {
     outcome = send_cut(batch, flow, work, headers);
-  }
-  if (outcome == Outcome::kDone && (segment.flags & wire::kAck) != 0) {  // D7
-    flow.has_sent = true;
-    flow.last_sent_ack = wire::narrow(segment.ack);
-    flow.last_sent_window = segment.window;
   }
   return outcome;
 }

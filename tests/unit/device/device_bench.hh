@@ -140,7 +140,10 @@ class Bench {
     return id;
   }
 
-  void send_raw(const Bytes& frame) { ASSERT_TRUE(peer_.send(frame, now)); }
+  void send_raw(const Bytes& frame) {
+    ASSERT_TRUE(peer_.send(frame, now));
+    peer_.reclaim();
+  }
   void send(const PeerSegment& s) { send_raw(frame_of(s)); }
   size_t pull(size_t burst = 64) { return device().pull_frames(port(), now, burst); }
 
