@@ -471,7 +471,7 @@ def remove_lab(record):
             await_until(lambda: start_time(pid) is None or not alive(pid_file.read_text()), "ttod to end", 5)
         except LabError:
             os.kill(pid, signal.SIGKILL)
-    for letter in "ab":
+    for letter in "hab":  # h: the hidden one of a benchmark
         netns = f"{PREFIX}{letter}-{tag}"
         if not Path(f"/run/netns/{netns}").exists():
             continue

@@ -16,7 +16,7 @@ constexpr Command kCommands[] = {
     {"run", tto::tools::run_command, "run [--profile P] -- CMD…   start CMD on libtto (profiles: see docs/support.md)"},
     {"stat", tto::tools::stat_command, "stat [PID] [--json]         counters and flows of one process, or of all you may see"},
     {"explain", tto::tools::explain_command, "explain PID [--json]        who serves each TCP descriptor, since when, and why"},
-    {"cleanup", tto::tools::cleanup_command, "cleanup                     remove what a killed ttod left behind (root)"},
+    {"cleanup", tto::tools::cleanup_command, "cleanup [--config FILE]     remove what a killed ttod left behind (root)"},
 };
 
 int usage(std::FILE* out) {
