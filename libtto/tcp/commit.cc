@@ -82,7 +82,9 @@ void Connection::on_ack_emitted(const SegmentOut& out) {
   ack_policy_.on_ack_sent();
   reassembly_.on_ack_sent();
   const uint8_t scale = (out.flags & wire::kSyn) ? 0 : rcv_.scale;
-  rcv_.edge = std::max(rcv_.edge, out.ack + (StreamOffset{out.window} << scale));
+  const StreamOffset edge = out.ack + (StreamOffset{out.window} << scale);
+  if (edge >= rcv_.edge + (StreamOffset{1} << scale)) rcv_.granted = edge;  // opened, not only rounded
+  rcv_.edge = std::max(rcv_.edge, edge);
   rcv_.last_ack_sent = out.ack;
 }
 

@@ -53,6 +53,7 @@ void Connection::adopt(const Agreed& agreed, const SegmentIn& syn, Instant now) 
   rcv_.irs = first_offset(syn.seq.raw);
   rcv_.nxt = rcv_.read = rcv_.edge = rcv_.last_ack_sent = rcv_.irs + 1;
   if (state_ == State::kSynSent) rcv_.edge += std::min<uint32_t>(rcv_.buffer_bytes, 65535);  // our SYN said so
+  rcv_.granted = rcv_.edge;
   if (agreed.timestamps) {
     rcv_.ts_recent = syn.options.ts_val;
     rcv_.ts_recent_at = now;

@@ -42,6 +42,7 @@ struct ReceiveControl {
   StreamOffset irs = 0;
   StreamOffset nxt = 0;
   StreamOffset edge = 0;
+  StreamOffset granted = 0;        // the edge as last opened; rounding by the scale may carry `edge` a little further
   StreamOffset read = 0;           // next byte the application will take
   StreamOffset fin_at = 0;         // sequence number of a FIN seen, 0: none
   StreamOffset last_ack_sent = 0;  // RFC 7323 Last.ACK.sent

@@ -8,6 +8,7 @@ namespace tto::tcp {
 namespace {
 
 constexpr uint64_t kMaxPseudoFrameBytes = 65536;
+constexpr uint64_t kMostRoundings = 64;
 constexpr uint32_t kMaxOptionBytes = 40;
 constexpr uint32_t kSackHeaderBytes = 4;  // kind, length and two NOPs
 constexpr uint32_t kSackBlockBytes = 8;
@@ -178,11 +179,10 @@ StreamOffset Connection::next_edge() const {
   const StreamOffset candidate = rcv_.nxt + std::min(free, most);
   const StreamOffset current = std::max(rcv_.edge, rcv_.nxt);
   if (candidate >= current + std::min<uint64_t>(mss_, rcv_.buffer_bytes / 2)) return candidate;
-  // Keep the edge. In units of the scale that means rounding up, as far as the buffer's slack allows; beyond that the
-  // field reads a little less than what we still accept.
+  // Keep the edge. In units of the scale that means rounding up, again and again while small segments arrive; after
+  // kMostRoundings units the field reads a little less than what we still accept (RFC 7323 §2.4).
   const StreamOffset rounded = rcv_.nxt + std::min((current - rcv_.nxt + unit_mask) & ~unit_mask, most);
-  const StreamOffset slack_end = rcv_.read + rcv_.buffer_bytes + rcv_.buffer_bytes / 8 + unit_mask;
-  return rounded <= std::max(slack_end, current) ? rounded : current;
+  return rounded <= rcv_.granted + kMostRoundings * unit_mask ? rounded : current;
 }
 
 uint16_t Connection::window_field() const {

@@ -56,6 +56,7 @@ uint64_t Recovery::advance(const Acked& acked) {
   scoreboard_.advance(acked.una);
   high_rxt_ = std::max(high_rxt_, acked.una);
   duplicate_acks_ = 0;
+  if (!sack_ && phase_ == Phase::kFast) retransmission_owed_ = true;  // a partial one (RFC 6582 §3.2 step 5)
   if (emulated_sacked_ != 0) {
     // One segment of what was acknowledged filled the hole, the rest had been counted as duplicates.
     const uint64_t counted = advanced > acked.mss_bytes ? advanced - acked.mss_bytes : 0;
@@ -111,7 +112,7 @@ void Recovery::on_timeout(StreamOffset una, StreamOffset nxt) {
 
 void Recovery::on_retransmitted(ByteRange range) {
   high_rxt_ = std::max(high_rxt_, range.end);
-  first_retransmission_due_ = false;
+  retransmission_owed_ = false;
   prr_out_ += range.size();
 }
 
@@ -119,7 +120,7 @@ void Recovery::begin_rate_reduction(uint64_t flight_bytes, uint32_t ssthresh_byt
   prr_delivered_ = prr_out_ = 0;
   recover_fs_ = std::max<uint64_t>(flight_bytes, 1);
   ssthresh_ = ssthresh_bytes;
-  first_retransmission_due_ = true;
+  retransmission_owed_ = true;
 }
 
 uint64_t Recovery::reduced_window(uint64_t pipe_bytes, uint64_t delivered_bytes, uint32_t mss_bytes) {
@@ -132,7 +133,7 @@ uint64_t Recovery::reduced_window(uint64_t pipe_bytes, uint64_t delivered_bytes,
     const uint64_t unspent = prr_delivered_ > prr_out_ ? prr_delivered_ - prr_out_ : 0;
     allowance = std::min<uint64_t>(ssthresh_ - pipe_bytes, std::max(unspent, delivered_bytes) + mss_bytes);
   }
-  if (first_retransmission_due_) allowance = std::max<uint64_t>(allowance, mss_bytes);
+  if (retransmission_owed_) allowance = std::max<uint64_t>(allowance, mss_bytes);
   return pipe_bytes + allowance;
 }
 

@@ -80,7 +80,7 @@ class Recovery {
   uint32_t duplicate_acks_ = 0;
   Phase phase_ = Phase::kOpen;
   bool sack_ = false;
-  bool first_retransmission_due_ = false;
+  bool retransmission_owed_ = false;
 };
 
 }  // namespace tto::tcp

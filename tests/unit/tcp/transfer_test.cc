@@ -93,19 +93,19 @@ void with_nodelay_v6_jumbo(ConnectionConfig& a, ConnectionConfig& b) {
   a.mtu_bytes = b.mtu_bytes = a.path_mtu_bytes = b.path_mtu_bytes = 9000;
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Links, Transfers,
-    ::testing::Values(Variant{"clean", {}, nullptr}, Variant{"one_percent", lossy(0.01, 0, 0), nullptr},
-                      Variant{"five_percent", lossy(0.05, 0.02, 0.05), nullptr},
-                      Variant{"thirty_percent", lossy(0.3, 0.1, 0.1), nullptr},
-                      Variant{"reordered", lossy(0, 0, 0.3), nullptr},
-                      Variant{"duplicated", lossy(0, 0.3, 0), nullptr},
-                      Variant{"without_sack", lossy(0.05, 0.02, 0.05), without_sack},
-                      Variant{"without_options", lossy(0.05, 0.02, 0.05), without_options},
-                      Variant{"reno", lossy(0.02, 0, 0.02), with_reno},
-                      Variant{"small_buffers", lossy(0.02, 0.01, 0.02), with_small_buffers},
-                      Variant{"v6_jumbo", lossy(0.02, 0.01, 0.02), with_nodelay_v6_jumbo}),
-    [](const auto& info) { return std::string(info.param.name); });
+INSTANTIATE_TEST_SUITE_P(Links, Transfers,
+                         ::testing::Values(Variant{"clean", {}, nullptr},
+                                           Variant{"one_percent", lossy(0.01, 0, 0), nullptr},
+                                           Variant{"five_percent", lossy(0.05, 0.02, 0.05), nullptr},
+                                           Variant{"thirty_percent", lossy(0.3, 0.1, 0.1), nullptr},
+                                           Variant{"reordered", lossy(0, 0, 0.3), nullptr},
+                                           Variant{"duplicated", lossy(0, 0.3, 0), nullptr},
+                                           Variant{"without_sack", lossy(0.05, 0.02, 0.05), without_sack},
+                                           Variant{"without_options", lossy(0.05, 0.02, 0.05), without_options},
+                                           Variant{"reno", lossy(0.02, 0, 0.02), with_reno},
+                                           Variant{"small_buffers", lossy(0.02, 0.01, 0.02), with_small_buffers},
+                                           Variant{"v6_jumbo", lossy(0.02, 0.01, 0.02), with_nodelay_v6_jumbo}),
+                         [](const auto& info) { return std::string(info.param.name); });
 
 TEST(Transfer, R10_simultaneous_open_yields_one_connection) {
   for (uint64_t seed = 1; seed <= 20; ++seed) {
