@@ -1,0 +1,198 @@
+// tto.h: sending.
+#include <climits>
+#include <cstring>
+
+#include "libtto/include/tto/tto.h"
+#include "libtto/stack/api_call.hh"
+
+namespace tto::stack {
+
+namespace {
+
+/// Gives the stream as much as it takes now; the number of bytes or -errno (0 bytes taken).
+ssize_t try_send(LockedCall& call, const iovec* iov, int count, uint64_t done, uint64_t asked, int flags) {
+  const int stream_flags = flags & (MSG_MORE | MSG_OOB);
+  const uint64_t begin = done;
+  while (done < asked || asked == 0) {
+    const VectorWindow window(iov, count, done);
+    const int more = window.has_more ? MSG_MORE : 0;
+    ssize_t n = call.stream()->send(window.pieces, window.count, stream_flags | more, call.now());
+    if (n == -EAGAIN && done == begin) {
+      call.progress();
+      if (!call.is_same() || call.stream() == nullptr) return -EBADF;
+      n = call.stream()->send(window.pieces, window.count, stream_flags | more, call.now());
+    }
+    if (n < 0) return done > begin ? static_cast<ssize_t>(done - begin) : n;
+    done += static_cast<uint64_t>(n);
+    if (asked == 0 || static_cast<uint64_t>(n) < window.bytes) break;
+  }
+  return static_cast<ssize_t>(done - begin);
+}
+
+ssize_t send_locked(LockedCall& call, const iovec* iov, int count, uint64_t asked, int flags) {
+  SocketEntry& entry = call.entry();
+  const bool blocks = (flags & MSG_DONTWAIT) == 0 && !entry.is_nonblocking.load(std::memory_order_relaxed);
+  const Instant until = deadline_after(call.now(), entry.send_timeout_ns.load(std::memory_order_relaxed));
+  uint64_t done = 0;
+  for (;;) {
+    const ssize_t n = try_send(call, iov, count, done, asked, flags);
+    if (n > 0) {
+      done += static_cast<uint64_t>(n);
+      call.stack().push(call.now());
+    }
+    if (n < 0 && n != -EAGAIN) return done > 0 ? static_cast<ssize_t>(done) : n;
+    if (done >= asked) return static_cast<ssize_t>(done);
+    if (!blocks) return done > 0 ? static_cast<ssize_t>(done) : -EAGAIN;
+    const int waited = wait_for_level(call, EPOLLOUT, until, until == kNever);
+    if (waited < 0) return done > 0 ? static_cast<ssize_t>(done) : waited;
+    if (!call.is_same() || call.stream() == nullptr) return done > 0 ? static_cast<ssize_t>(done) : -EBADF;
+  }
+}
+
+}  // namespace
+
+ssize_t send_on(int fd, const iovec* iov, int count, int flags) {
+  if ((flags & MSG_FASTOPEN) != 0) return unserved(EOPNOTSUPP);
+  const ssize_t asked = vector_bytes(iov, count);
+  if (asked < 0) return asked;
+  ssize_t result;
+  for (;;) {
+    const uint64_t word = fd_word(fd);
+    if (!is_tcp(word)) {
+      msghdr message{};
+      message.msg_iov = const_cast<iovec*>(iov);
+      message.msg_iovlen = static_cast<size_t>(count);
+      return blocking_call(SYS_sendmsg, fd, &message, flags);
+    }
+    LockedCall call(fd, word);
+    if (!call) continue;
+    if (call.stream() == nullptr) {
+      const bool lost = call.entry().kind == SocketEntry::Kind::kLost;
+      if (lost) Runtime::instance().counters().add(stats::Counter::socket_lost);
+      result = lost ? -kLostError : -EPIPE;
+    } else {
+      result = send_locked(call, iov, count, static_cast<uint64_t>(asked), flags);
+    }
+    break;
+  }
+  if (result == -EPIPE && (flags & MSG_NOSIGNAL) == 0) raise_sigpipe();
+  return result;
+}
+
+namespace {
+
+/// Control data with a meaning for TCP is none that is served here; what the kernel refuses is refused alike.
+int check_control(const msghdr* message) {
+  if (message->msg_controllen == 0) return 0;
+  if (is_bad_range(message->msg_control, message->msg_controllen)) return -EFAULT;
+  for (cmsghdr* c = CMSG_FIRSTHDR(message); c != nullptr; c = CMSG_NXTHDR(const_cast<msghdr*>(message), c)) {
+    if (c->cmsg_level == SOL_SOCKET) return c->cmsg_type == SCM_RIGHTS ? -EINVAL : unserved(EINVAL);
+  }
+  return 0;
+}
+
+ssize_t send_message(int fd, const msghdr* message, int flags) {
+  if (is_bad_range(message, sizeof *message)) return -EFAULT;
+  if (message->msg_iovlen > 1024) return -EMSGSIZE;
+  if (const int error = check_control(message); error < 0) return error;
+  return send_on(fd, message->msg_iov, static_cast<int>(message->msg_iovlen), flags);
+}
+
+int send_messages(int fd, mmsghdr* messages, unsigned count, int flags) {
+  if (count > 1024) count = 1024;
+  for (unsigned done = 0; done < count; ++done) {
+    const ssize_t n = send_message(fd, &messages[done].msg_hdr, flags);
+    if (n < 0) return done > 0 ? static_cast<int>(done) : static_cast<int>(n);
+    messages[done].msg_len = static_cast<unsigned>(n);
+  }
+  return static_cast<int>(count);
+}
+
+/// A file's bytes to an accelerated socket, a piece at a time. The file's position moves by what was sent, no further.
+ssize_t send_file(int out_fd, int in_fd, off_t* offset, size_t bytes) {
+  struct stat about {};
+  if (const int error = sys::fstat(in_fd, &about); error < 0) return error;
+  if (!S_ISREG(about.st_mode) && !S_ISBLK(about.st_mode)) return -EINVAL;
+  off_t at = offset != nullptr ? *offset : sys::lseek(in_fd, 0, SEEK_CUR);
+  if (at < 0) return offset != nullptr ? -EINVAL : at;
+  size_t done = 0;
+  ssize_t error = 0;
+  while (done < bytes) {
+    char piece[16384];
+    const size_t want = bytes - done < sizeof piece ? bytes - done : sizeof piece;
+    const ssize_t got = sys::pread(in_fd, piece, want, at);
+    if (got <= 0) {
+      error = got;
+      break;
+    }
+    const iovec part{piece, static_cast<size_t>(got)};
+    const ssize_t sent = send_on(out_fd, &part, 1, done + static_cast<size_t>(got) < bytes ? MSG_MORE : 0);
+    if (sent < 0) {
+      error = sent;
+      break;
+    }
+    done += static_cast<size_t>(sent);
+    at += sent;
+    if (sent < got) break;
+  }
+  if (offset != nullptr) {
+    *offset = at;
+  } else if (done > 0) {
+    sys::lseek(in_fd, at, SEEK_SET);
+  }
+  return done > 0 ? static_cast<ssize_t>(done) : error;
+}
+
+}  // namespace
+
+}  // namespace tto::stack
+
+using namespace tto;
+using namespace tto::stack;
+
+extern "C" {
+
+ssize_t tto_write(int fd, const void* buffer, size_t bytes) {
+  if (!is_tcp(fd_word(fd))) return posix(blocking_call(SYS_write, fd, buffer, bytes));
+  const iovec piece{const_cast<void*>(buffer), bytes};
+  return posix(send_on(fd, &piece, 1, 0));
+}
+
+ssize_t tto_writev(int fd, const iovec* iov, int count) {
+  if (!is_tcp(fd_word(fd))) return posix(blocking_call(SYS_writev, fd, iov, count));
+  if (count < 0 || count > IOV_MAX) return posix(-EINVAL);
+  if (is_bad_range(iov, static_cast<size_t>(count) * sizeof *iov)) return posix(-EFAULT);
+  return posix(send_on(fd, iov, count, 0));
+}
+
+ssize_t tto_send(int fd, const void* buffer, size_t bytes, int flags) {
+  if (!is_tcp(fd_word(fd))) return posix(blocking_call(SYS_sendto, fd, buffer, bytes, flags, nullptr, 0));
+  const iovec piece{const_cast<void*>(buffer), bytes};
+  return posix(send_on(fd, &piece, 1, flags));
+}
+
+ssize_t tto_sendto(int fd, const void* buffer, size_t bytes, int flags, const sockaddr* address,
+                   socklen_t address_bytes) {
+  if (!is_tcp(fd_word(fd)))
+    return posix(blocking_call(SYS_sendto, fd, buffer, bytes, flags, address, address_bytes));
+  const iovec piece{const_cast<void*>(buffer), bytes};
+  return posix(send_on(fd, &piece, 1, flags));
+}
+
+ssize_t tto_sendmsg(int fd, const msghdr* message, int flags) {
+  if (!is_tcp(fd_word(fd))) return posix(blocking_call(SYS_sendmsg, fd, message, flags));
+  return posix(send_message(fd, message, flags));
+}
+
+int tto_sendmmsg(int fd, mmsghdr* messages, unsigned count, int flags) {
+  if (!is_tcp(fd_word(fd))) return static_cast<int>(posix(blocking_call(SYS_sendmmsg, fd, messages, count, flags)));
+  return static_cast<int>(posix(send_messages(fd, messages, count, flags)));
+}
+
+ssize_t tto_sendfile(int out_fd, int in_fd, off_t* offset, size_t bytes) {
+  if (is_tcp(fd_word(out_fd))) return posix(send_file(out_fd, in_fd, offset, bytes));
+  if (is_tcp(fd_word(in_fd))) return posix(-EINVAL);
+  return posix(blocking_call(SYS_sendfile, out_fd, in_fd, offset, bytes));
+}
+
+}  // extern "C"

@@ -1,0 +1,41 @@
+// The descriptors of one poll() or select() call: those of ours watched in user space, the rest asked of the kernel.
+// Lives in a block that outlasts the caller's frame, because a signal handler may longjmp out of the sleep.
+#pragma once
+
+#include <poll.h>
+
+#include "libtto/socket/readiness.hh"
+#include "libtto/stack/fd_table.hh"
+#include "libtto/stack/waiting.hh"
+
+namespace tto::stack {
+
+/// Hears of one socket and wakes the thread that polls.
+class PollWatcher final : public socket::Watcher {
+ public:
+  void notify(uint32_t events) override;
+  SocketEntry* entry = nullptr;  // or
+  EpollSet* set = nullptr;
+  uint16_t generation = 0;
+  ThreadWaiter* thread = nullptr;
+  nfds_t position = 0;  // in the caller's array
+  /// What poll() would report, apart from the caller's interest.
+  uint32_t level() const;
+  void watch();
+};
+
+struct PollBlock {
+  PollBlock* next = nullptr;
+  size_t bytes = 0;
+  nfds_t capacity = 0;
+  size_t watcher_count = 0;
+  PollWatcher* watchers = nullptr;
+  pollfd* kernel = nullptr;  // capacity + 2: the stack's and the thread's descriptors come last
+};
+
+/// A block for `count` descriptors; null without memory. What the thread left behind is unlinked: under the stack's lock.
+PollBlock* take_poll_block(nfds_t count);
+/// Under the stack's lock: unlinks the watchers.
+void give_poll_block(PollBlock* block);
+
+}  // namespace tto::stack
