@@ -64,6 +64,11 @@ bool acknowledges_unsent(const FlowContext& flow, const SegmentIn& in) {
   return flow.has_sent_end && distance(in.ack, flow.sent_end) > 0;
 }
 
+void note_delivered(FlowContext& flow, wire::Seq32 ack) {
+  if (!flow.has_delivered_ack || distance(ack, flow.last_ack_delivered) > 0) flow.last_ack_delivered = ack;
+  flow.has_delivered_ack = true;
+}
+
 bool is_older_timestamp(uint32_t a, uint32_t b) { return static_cast<int32_t>(a - b) < 0; }
 
 }  // namespace
@@ -131,6 +136,10 @@ Coalescer::Plan Coalescer::plan_beside_gathered(const FlowContext& flow, const S
   const bool same_options = in.options.has_timestamps == so_far.options.has_timestamps &&
                             !(in.options.has_timestamps && is_older_timestamp(in.options.ts_val, flow.last_ts_val));
   if (!same_options) return {Step::kStart, Termination::kOptionsChanged};
+  // Two window updates, the second taking back the first, would look like a duplicate ACK when merged.
+  const bool nothing_new =
+      so_far.payload_bytes + in.payload_bytes == 0 && flow.has_delivered_ack && in.ack == flow.last_ack_delivered;
+  if (nothing_new) return {Step::kStart, Termination::kDuplicateAck};
   if (so_far.payload_bytes + in.payload_bytes > config_.ral_bytes || so_far.segments_merged >= kMaxMerged) {
     return {Step::kStart, Termination::kAggregationLength};
   }
@@ -219,10 +228,8 @@ void Coalescer::pass_alone(uint32_t index, FlowContext& flow, const Arrival& arr
   alone.segment.segments_merged = 1;
   alone.segment.acks_merged = 0;
   alone.segment.largest_segment_bytes = alone.segment.payload_bytes;
-  if (post(alone) && (alone.segment.flags & wire::kAck) != 0) {
-    flow.last_ack_delivered = alone.segment.ack;
-    flow.has_delivered_ack = true;
-  }
+  const bool acknowledges = (alone.segment.flags & wire::kAck) != 0 && !acknowledges_unsent(flow, alone.segment);
+  if (post(alone) && acknowledges) note_delivered(flow, alone.segment.ack);
 }
 
 /// What the flow's next segment will be judged by. An acknowledgment of what we never sent (D7) is the engine's
@@ -262,8 +269,7 @@ void Coalescer::deliver(uint32_t index, Termination why) {
   flow.gathering = false;
   parts_.flows.active().remove(index);
   flow.gathered.termination = why;
-  flow.last_ack_delivered = flow.gathered.segment.ack;
-  flow.has_delivered_ack = true;
+  note_delivered(flow, flow.gathered.segment.ack);
   flow.buffer = nullptr;
   parts_.counters.add_owned(Counter::rx_segment_merged, flow.gathered.segment.segments_merged - 1u);
   post(flow.gathered);
