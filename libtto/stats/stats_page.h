@@ -1,6 +1,6 @@
 /* The stats page: a sealed memfd named "tto-stats" that the process itself makes, with its first TCP socket, so that `tto
  * stat` and `tto explain` work with and without ttod. Whoever may open /proc/PID/fd of the process (its own user, root)
- * may read it. Written by the process, read-only to tools; names of counters come with it, so tool and library versions
+ * may read it. Written by the process but for one word (capture_until_ns); names of counters come with it, so tool and library versions
  * may differ. Plain C. */
 #ifndef TTO_STATS_PAGE_H
 #define TTO_STATS_PAGE_H
@@ -34,6 +34,12 @@ struct tto_stats_page {
   char names[TTO_STATS_MAX_COUNTERS][32];
   uint64_t counters[TTO_STATS_MAX_COUNTERS];
   struct tto_stats_fd fds[TTO_STATS_FDS];
+  /* Capture. The one word a tool writes: CLOCK_MONOTONIC ns until which it wants to see frames (it renews this; at most
+   * TTO_CAPTURE_MAX_NS ahead counts). The process answers with a ring (port/live_capture.hh) at capture_fd, else -1. */
+  uint64_t capture_until_ns;
+  int32_t capture_fd; /* 0 or -1: no ring */
+  uint32_t reserved0;
 };
+#define TTO_CAPTURE_MAX_NS 10000000000ull
 
 #endif

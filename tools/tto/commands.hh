@@ -7,6 +7,7 @@ namespace tto::tools {
 int run_command(int argc, char** argv);      // tto run [--profile P] -- CMD…
 int stat_command(int argc, char** argv);     // tto stat [PID] [--json]
 int explain_command(int argc, char** argv);  // tto explain PID [--json]
+int capture_command(int argc, char** argv);  // tto capture PID|all -w FILE
 int cleanup_command(int argc, char** argv);  // tto cleanup
 
 }  // namespace tto::tools

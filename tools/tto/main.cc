@@ -16,6 +16,7 @@ constexpr Command kCommands[] = {
     {"run", tto::tools::run_command, "run [--profile P] -- CMD…   start CMD on libtto (profiles: see docs/support.md)"},
     {"stat", tto::tools::stat_command, "stat [PID] [--json]         counters and flows of one process, or of all you may see"},
     {"explain", tto::tools::explain_command, "explain PID [--json]        who serves each TCP descriptor, since when, and why"},
+    {"capture", tto::tools::capture_command, "capture PID|all -w FILE     live pcapng of accelerated traffic"},
     {"cleanup", tto::tools::cleanup_command, "cleanup [--config FILE]     remove what a killed ttod left behind (root)"},
 };
 

@@ -149,13 +149,13 @@ std::string find_memfd(int pid, const char* name, bool* denied) {
   return found;
 }
 
-int open_memfd(int pid, int fd) {
+int open_memfd(int pid, int fd, bool writable) {
   std::string link = "/proc/" + std::to_string(pid) + "/fd/" + std::to_string(fd);
   char target[64];
   ssize_t n = readlink(link.c_str(), target, sizeof target);
   if (n < 7 || std::memcmp(target, "/memfd:", 7) != 0) return -1;
   // The number may have been reused meanwhile: never block, and read regular files only.
-  int opened = open(link.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  int opened = open(link.c_str(), (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NONBLOCK);
   struct stat st;
   if (opened >= 0 && (fstat(opened, &st) != 0 || !S_ISREG(st.st_mode))) {
     close(opened);

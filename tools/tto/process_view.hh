@@ -68,7 +68,7 @@ std::optional<ProcessView> view_page(const char* path, std::string* why);
 std::optional<ProcessView> interpret_page(const std::vector<unsigned char>& page, std::string* why);
 std::vector<Flow> read_flows(int region_fd);
 /// Opens descriptor `fd` of `pid` for reading if it is a memfd; -1 if not.
-int open_memfd(int pid, int fd);
+int open_memfd(int pid, int fd, bool writable = false);
 /// Path of the first descriptor of `pid` that is a memfd of this name; empty if there is none. *denied if not allowed.
 std::string find_memfd(int pid, const char* name, bool* denied);
 std::vector<unsigned char> read_file(const char* path, size_t max_bytes);
