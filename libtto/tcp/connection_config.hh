@@ -20,7 +20,7 @@ struct ConnectionConfig {
   uint32_t ts_offset = 0;  // TSval = now in ms + this
   bool sack = true;
   bool window_scaling = true;
-  bool ecn = false;
+  bool ecn = false;                 // not negotiated yet, whatever is asked for (docs/support-tcp.md)
   bool nodelay = false;
   bool cork = false;
   uint8_t syn_retries = 6;
