@@ -51,7 +51,10 @@ Stack::Impl::Posted Stack::Impl::post(Socket& s, const tcp::Output& output, Inst
   ByteRange& payload = request.segment.payload;
   if (!payload.empty()) {
     const uint32_t before = s.send_queue_.frame_count();
-    request.head = s.send_queue_.frames_for(payload, request.segment.mss_bytes, port.caps().max_slices);
+    // The device makes one frame of each of ours, but for segments that do not fit into one.
+    const uint32_t mss = request.segment.mss_bytes;
+    const uint32_t max_frames = mss > socket::SendQueue::kFrameCapacity ? port.caps().max_slices : 1;
+    request.head = s.send_queue_.frames_for(payload, mss, max_frames);
     s.count_send_frames(before);
     if (!request.head) return Posted::kNoFrame;
     if (payload.end != output.segment.payload.end) {

@@ -137,6 +137,7 @@ void Stack::close_listener(socket::ListenSocket* listener, Instant now) {
   }
   l->in_use = false;
   ++l->life;
+  while (i.listener_count > 0 && !i.listeners.find(i.listener_count - 1)->in_use) --i.listener_count;
 }
 
 bool Stack::check_consistency() const {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <atomic>
+#include <cstdint>
 
 #include "libtto/base/intrusive_list.hh"
 
@@ -12,15 +13,15 @@ class ThreadWaiter;
 
 struct WaitList {
   IntrusiveList followers;          // ThreadWaiter::follower_link_
-  ThreadWaiter* leader = nullptr;   // spins or sleeps on wait_fd for all
+  ThreadWaiter* leader = nullptr;   // sleeps on wait_fd for all
   bool progress_thread_leads = false;
   int progress_wake_fd = -1;        // of the progress thread; -1: there is none
-  std::atomic<uint32_t> parked{0};  // futex word: the progress thread sleeps until there are connections
+  std::atomic<uint32_t> parked{0};  // futex word: the progress thread sleeps until there is a socket
 
-  /// An application thread is about to lead: the progress thread leaves wait_fd to it.
-  void take_over_from_progress_thread();
-  /// The leader leaves: the longest-waiting follower, if any, is woken to lead.
-  void promote();
+  /// True: `waiter` leads now. The progress thread, if it leads, hands over.
+  bool try_lead(ThreadWaiter& waiter);
+  /// The leader leaves; the longest-waiting follower, if any, is woken to lead.
+  void leave(ThreadWaiter& waiter);
   /// The first connection or listener: the progress thread starts ticking.
   void unpark();
 };

@@ -36,25 +36,30 @@ class ThreadWaiter final : public socket::Watcher {
 
  private:
   friend struct WaitList;
-  friend WaitResult wait(Stack&, class Sleeper&, Instant, const sigset_t*);
+  friend class Wait;
   friend void forget_waiters_after_fork();
 
-  bool spin_pays() const;
+  static ThreadWaiter* claim();
+  static void release_at_thread_exit(void* waiter);
+  bool spin_pays();
   void learn(bool was_useful);
   void wake();
   void disarm();
 
-  IntrusiveNode follower_link_;   // of the stack it sleeps on
-  std::atomic<bool> armed_{false};
-  bool signaled_ = false;         // the eventfd was written and not yet read
+  struct FollowerLink : IntrusiveNode {
+    ThreadWaiter* waiter = nullptr;
+  };
+  FollowerLink follower_link_;   // of the stack it sleeps on
+  bool armed_ = false;
+  bool signaled_ = false;        // the eventfd was written and not yet read
   bool notified_ = false;
   int wake_fd_ = -1;
-  int32_t spin_score_ = 8;        // above 0: spins have paid lately
+  int spin_score_ = 8;           // above 0: spins have paid lately
   uint32_t spins_skipped_ = 0;
   uint32_t spins_ = 0;
   long involuntary_switches_ = 0;
   std::atomic<bool> in_use_{false};
-  ThreadWaiter* next_waiter_ = nullptr;
+  ThreadWaiter* next_waiter_ = nullptr;  // of all that were ever made
 };
 
 /// In a forked child: the eventfds are shared with the parent and must not be used.
