@@ -1,5 +1,6 @@
 #include "libtto/control/rtnetlink.hh"
 
+#include "libtto/base/fd_map.hh"
 #include "libtto/base/sys.hh"
 
 namespace tto::control {
@@ -42,7 +43,7 @@ NetlinkSocket::~NetlinkSocket() { close(); }
 int NetlinkSocket::open(std::span<const int> groups) {
   close();
   buffer_.resize(kBufferBytes);
-  fd_ = sys::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE);
+  fd_ = make_internal_fd(sys::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE));
   if (fd_ < 0) return fd_;
   sockaddr_nl self{};
   self.nl_family = AF_NETLINK;
@@ -61,7 +62,7 @@ int NetlinkSocket::open(std::span<const int> groups) {
 }
 
 void NetlinkSocket::close() {
-  if (fd_ >= 0) (void)sys::close(fd_);
+  if (fd_ >= 0) close_internal_fd(fd_);
   fd_ = -1;
 }
 

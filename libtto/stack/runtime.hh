@@ -7,6 +7,12 @@
 
 namespace tto::stack {
 
+struct RunningStack;
+
+/// All of its state is static and starts as zeroes: it works before constructors and after destructors have run.
+///
+/// Threads: any. Environment: TTO_HELPER (ttod's socket), TTO_DISABLE, TTO_PROFILE (latency, balanced, throughput, safe,
+/// kernel), TTO_SPIN_US, TTO_FRAMES, TTO_BUSY_POLL_US. Read once, when the first stack starts.
 class Runtime {
  public:
   /// The process's runtime; made on first use, never destroyed (threads may be inside at exit).
@@ -23,10 +29,11 @@ class Runtime {
     uint16_t destination_port = 0;
   };
   /// Route, policy, port reservation on `placeholder` (bound if it is not) and the lease for an active open: fills
-  /// tuple, next_hop and grant_id of `out`. Returns a kernel_* reason, or Counter::kCount for "accelerated"; never
+  /// tuple, next_hop, grant_id, the sysctls' part of config, and limits of `out`. The caller holds no lock. Returns a kernel_* reason, or Counter::kCount for "accelerated"; never
   /// leaves the placeholder worse than the kernel's own connect() would find it.
   stats::Counter prepare_connect(Stack& stack, int placeholder, const Connect& wish, Stack::ConnectRequest& out);
-  /// The lease for a listener (already listening in the kernel). Same return.
+  /// The lease for a listener (already listening in the kernel): fills grant_id, the sysctls' part of config, and limits.
+  /// Same return.
   stats::Counter prepare_listen(Stack& stack, int placeholder, Stack::ListenRequest& out);
 
   /// The counters; those of a private page before start() has made the stats page.
@@ -42,6 +49,10 @@ class Runtime {
   /// True in a process that was forked, by whatever means (a MADV_WIPEONFORK word), from one that ran a stack. Checked by
   /// the API layer before any use of an accelerated socket.
   bool is_forked_child() const;
+
+ private:
+  RunningStack* start_stack(int any_tcp_socket, tto_stats_page* page, stats::Counter* reason);
+  stats::Counter why_not(RunningStack& running, int any_tcp_socket);
 };
 
 }  // namespace tto::stack

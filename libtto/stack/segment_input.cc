@@ -89,9 +89,12 @@ void Stack::Impl::open_child(Listener& listener, const ReceiveCompletion& c, Ins
   tcp::ConnectionConfig config = listener.request.config;
   const wire::FourTuple& tuple = c.key.tuple;
   config.is_v6 = !tuple.local.is_v4();
-  config.mtu_bytes = config.path_mtu_bytes = static_cast<uint16_t>(nic_mtu(path));
-  int ifindex = 0;
-  if (const auto hop = environment.next_hop(tuple.remote, &tuple.local, 0); hop.has_value()) {
+  const tto_helper_nic* nic = nic_of(path);
+  const uint32_t mtu = nic != nullptr ? nic->mtu_bytes : port.caps().mtu_bytes;
+  config.mtu_bytes = config.path_mtu_bytes = static_cast<uint16_t>(std::min<uint32_t>(mtu, 65535));
+  int ifindex = nic != nullptr ? static_cast<int>(nic->ifindex) : 0;
+  if (const auto hop = environment.next_hop(tuple.remote, &tuple.local, 0); hop.has_value() &&
+      (ifindex == 0 || hop->ifindex == ifindex)) {
     path.source_mac = hop->headers.source_mac;
     path.destination_mac = hop->headers.destination_mac;
     config.mtu_bytes = static_cast<uint16_t>(std::min<uint32_t>(hop->link_mtu_bytes, 65535));
@@ -107,7 +110,8 @@ void Stack::Impl::open_child(Listener& listener, const ReceiveCompletion& c, Ins
   config.iss = tcp::initial_sequence_number(tuple, stack.config_.isn_secret, now);
   config.ts_offset = tcp::timestamp_offset(tuple, stack.config_.isn_secret);
   s->connection_.open_passive(config, c.segment, now);
-  start(*s, listener.request.send_buffer_bytes, listener.request.receive_buffer_bytes);
+  start(*s, listener.request.send_buffer_bytes, listener.request.receive_buffer_bytes,
+        listener.request.limits);
   s->start_receiving();
   s->phase_since_ = now;
   listener.add_half_open(*s);

@@ -16,15 +16,15 @@ Stack::Impl::Listener* Stack::Impl::listener_of(uint64_t cookie) {
   return l != nullptr && l->in_use && l->life == cookie >> 32 ? l : nullptr;
 }
 
-/// The MTU of the interface with that address; the port's if there is none (tests, bonds).
-uint32_t Stack::Impl::nic_mtu(const device::PathHeaders& path) const {
+/// The interface with that address and VLAN; null if there is none (tests, bonds).
+const tto_helper_nic* Stack::Impl::nic_of(const device::PathHeaders& path) const {
   for (uint32_t i = 0; i < binding.nic_count; ++i) {
     const tto_helper_nic& nic = binding.nics[i];
     if (std::equal(path.source_mac.bytes.begin(), path.source_mac.bytes.end(), nic.mac) && nic.vlan == path.vlan) {
-      return std::min<uint32_t>(nic.mtu_bytes, 65535);
+      return &nic;
     }
   }
-  return std::min<uint32_t>(port.caps().mtu_bytes, 65535);
+  return nullptr;
 }
 
 /// A slot, a flow entry bound to it, and queues that are not started yet. Null: no room.
@@ -55,10 +55,13 @@ Stack::Impl::Socket* Stack::Impl::new_socket(const device::FlowKey& key, const d
   return s;
 }
 
-void Stack::Impl::start(Socket& s, uint32_t send_buffer, uint32_t receive_buffer) {
+void Stack::Impl::start(Socket& s, uint32_t send_buffer, uint32_t receive_buffer, const BufferLimits& limits) {
   s.send_queue_.init(&pool, s.slot_, s.connection_.first_send_byte());
   if (send_buffer != 0) s.send_buffer_bytes_ = send_buffer;
   if (receive_buffer != 0) s.receive_buffer_bytes_ = receive_buffer;
+  s.send_buffer_max_ = limits.send_max_bytes;
+  s.receive_buffer_max_ = limits.receive_max_bytes;
+  s.notsent_lowat_ = limits.notsent_lowat_bytes;
   s.touch();
 }
 
@@ -111,7 +114,7 @@ void Stack::Impl::free_socket(Socket& s) {
   s.starved_link_.unlink();
   s.queue_link_.unlink();
   device.unbind_flow(s.flow_);
-  environment.release_flow(s.key_, s.grant_id_);
+  environment.release_flow(s.key_, s.ifindex_, s.grant_id_);
   TTO_SOUND(!s.readiness_.has_watchers());
   const uint32_t slot = s.slot_, life = s.life_;
   s.~StreamSocket();

@@ -69,6 +69,7 @@ socket::StreamSocket* Stack::connect(const ConnectRequest& request, Instant now,
   }
   Impl::Socket* s = i.new_socket(key, request.next_hop.headers, now);
   if (s == nullptr) {
+    i.environment.release_flow(key, request.next_hop.ifindex, request.grant_id);
     *reason = stats::Counter::kernel_no_resource;
     return nullptr;
   }
@@ -81,11 +82,13 @@ socket::StreamSocket* Stack::connect(const ConnectRequest& request, Instant now,
   config.path_mtu_bytes = static_cast<uint16_t>(std::min<uint32_t>(request.next_hop.mtu_bytes, 65535));
   config.is_v6 = !request.tuple.local.is_v4();
   s->ifindex_ = request.next_hop.ifindex;
+  s->bound_ifindex_ = request.bound_ifindex;
   s->grant_id_ = request.grant_id;
   s->is_active_open_ = true;
   s->connection_.open_active(config, now);
   i.start(*s, request.send_buffer_bytes,
-          request.receive_buffer_bytes != 0 ? request.receive_buffer_bytes : config.receive_buffer_bytes);
+          request.receive_buffer_bytes != 0 ? request.receive_buffer_bytes : config.receive_buffer_bytes,
+          request.limits);
   counters_.add_owned(stats::Counter::connection_active);
   return s;
 }
@@ -108,6 +111,7 @@ socket::ListenSocket* Stack::listen(const ListenRequest& request, stats::Counter
     added = false;
   }
   if (!added) {
+    i.environment.release_flow({}, 0, request.grant_id);
     *reason = stats::Counter::kernel_no_resource;
     return nullptr;
   }
@@ -135,6 +139,7 @@ void Stack::close_listener(socket::ListenSocket* listener, Instant now) {
   if (l->request.is_v6 && !l->request.v6_only && l->request.address == wire::IpAddress{}) {
     i.device.remove_listener(wire::IpAddress::from_v4(0), l->request.port);
   }
+  i.environment.release_flow({}, 0, l->request.grant_id);
   l->in_use = false;
   ++l->life;
   while (i.listener_count > 0 && !i.listeners.find(i.listener_count - 1)->in_use) --i.listener_count;

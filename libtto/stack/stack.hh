@@ -62,7 +62,8 @@ class Environment {
   /// Changes when any earlier answer may be stale; the worker then asks again for each live connection.
   virtual uint64_t generation() = 0;
   /// The connection is gone; its flow entry may go (queued, batched).
-  virtual void release_flow(const device::FlowKey& key, uint64_t grant_id) = 0;
+  /// `grant_id` 0: an accepted connection, known by its tuple. A listener's grant has an empty key.
+  virtual void release_flow(const device::FlowKey& key, int ifindex, uint64_t grant_id) = 0;
   /// Housekeeping: takes netlink news and helper events. Never blocks. Called at most every few ms.
   virtual void refresh(Instant now) = 0;
 };
@@ -84,12 +85,19 @@ class Stack {
   void push(Instant now);
   int wait_fd() const;
 
+  /// How far the buffers may grow by themselves (net.ipv4.tcp_wmem, tcp_rmem), and TCP_NOTSENT_LOWAT.
+  struct BufferLimits {
+    uint32_t send_max_bytes = 4u << 20, receive_max_bytes = 6u << 20;
+    uint32_t notsent_lowat_bytes = ~0u;
+  };
   struct ConnectRequest {
     wire::FourTuple tuple;       // local side already reserved with the kernel
     Environment::NextHop next_hop;
+    int bound_ifindex = 0;       // SO_BINDTODEVICE, 0: none
     uint64_t grant_id = 0;
     tcp::ConnectionConfig config;  // iss, MTUs and window scale are filled in here
     uint32_t send_buffer_bytes = 0, receive_buffer_bytes = 0;
+    BufferLimits limits;
   };
   /// Starts an active open (the SYN leaves with the next push). Null and a kernel_* reason if there is no room.
   socket::StreamSocket* connect(const ConnectRequest& request, Instant now, stats::Counter* reason);
@@ -103,6 +111,7 @@ class Stack {
     uint64_t grant_id = 0;
     tcp::ConnectionConfig config;  // what accepted connections start with
     uint32_t send_buffer_bytes = 0, receive_buffer_bytes = 0;
+    BufferLimits limits;
     uint8_t tos = 0, ttl = 64;
   };
   socket::ListenSocket* listen(const ListenRequest& request, stats::Counter* reason);

@@ -46,7 +46,7 @@ struct Stack::Impl {
   void show_figures(Socket& s);
   // socket_life.cc
   Socket* new_socket(const device::FlowKey& key, const device::PathHeaders& path, Instant now);
-  void start(Socket& s, uint32_t send_buffer, uint32_t receive_buffer);
+  void start(Socket& s, uint32_t send_buffer, uint32_t receive_buffer, const BufferLimits& limits);
   void after_change(Socket& s, Instant now);
   void settle(Socket& s, Instant now);
   void retire(Socket& s);
@@ -55,7 +55,7 @@ struct Stack::Impl {
   bool evict_time_wait();
   Socket* socket_of(uint64_t cookie);
   Listener* listener_of(uint64_t cookie);
-  uint32_t nic_mtu(const device::PathHeaders& path) const;
+  const tto_helper_nic* nic_of(const device::PathHeaders& path) const;
   void resolve_again(Socket& s, Instant now);
 
   static uint64_t cookie_of(uint32_t life, uint32_t index) { return uint64_t{life} << 32 | index; }

@@ -44,7 +44,7 @@ class FakeEnvironment final : public Environment {
     return hop;
   }
   uint64_t generation() override { return generation_; }
-  void release_flow(const device::FlowKey&, uint64_t) override { ++released; }
+  void release_flow(const device::FlowKey&, int, uint64_t) override { ++released; }
   void refresh(Instant) override {}
 
   uint64_t generation_ = 1;

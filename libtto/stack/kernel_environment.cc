@@ -1,0 +1,110 @@
+#include "libtto/stack/kernel_environment.hh"
+
+#include <algorithm>
+#include <cstring>
+
+namespace tto::stack {
+
+stats::Counter reason_of(tto_helper_refusal refusal) {
+  using C = stats::Counter;
+  switch (refusal) {
+    case TTO_REFUSED_NONE: break;
+    case TTO_REFUSED_VERSION: return C::kernel_helper_version;
+    case TTO_REFUSED_MALFORMED: return C::kernel_bad_socket;
+    case TTO_REFUSED_POLICY: return C::kernel_policy;
+    case TTO_REFUSED_LIMIT: return C::kernel_limit;
+    case TTO_REFUSED_NO_NIC: return C::kernel_no_nic;
+    case TTO_REFUSED_FILTERED: return C::kernel_filtered;
+    case TTO_REFUSED_FOREIGN_XDP: return C::kernel_foreign_xdp;
+    case TTO_REFUSED_BAD_SOCKET: return C::kernel_bad_socket;
+    case TTO_REFUSED_IN_USE: return C::kernel_in_use;
+    case TTO_REFUSED_NO_RESOURCE: return C::kernel_no_resource;
+    case TTO_REFUSED_NO_ROUTE: return C::kernel_no_route;
+  }
+  return C::kernel_no_resource;
+}
+
+void KernelEnvironment::set_nics(const tto_helper_port& port) {
+  nic_count_ = std::min<uint32_t>(port.nic_count, TTO_HELPER_MAX_NICS);
+  std::copy_n(port.nics, nic_count_, nics_);
+}
+
+const tto_helper_nic* KernelEnvironment::nic_at(int ifindex) const {
+  for (uint32_t i = 0; i < nic_count_; ++i) {
+    if (nics_[i].ifindex == static_cast<uint32_t>(ifindex)) return &nics_[i];
+  }
+  return nullptr;
+}
+
+Expected<KernelEnvironment::Resolved, stats::Counter> KernelEnvironment::resolve(const RouteQuery& q) {
+  const auto route = net.route(q.destination, q.source, q.oif, q.tos, q.mark);
+  if (!route.has_value()) return Unexpected{stats::Counter::kernel_no_route};
+  if (route->is_local) return Unexpected{stats::Counter::kernel_local};
+  if (route->is_broadcast_or_multicast) return Unexpected{stats::Counter::kernel_no_route};
+  const tto_helper_nic* nic = nic_at(route->ifindex);
+  const control::Link* link = net.link(route->ifindex);
+  if (nic == nullptr || link == nullptr || !link->is_up) return Unexpected{stats::Counter::kernel_no_nic};
+  Resolved out;
+  out.hop.ifindex = route->ifindex;
+  out.hop.link_mtu_bytes = link->mtu_bytes;
+  out.hop.mtu_bytes = route->mtu_bytes != 0 ? std::min(route->mtu_bytes, link->mtu_bytes) : link->mtu_bytes;
+  out.hop.headers.source_mac = link->mac;
+  out.hop.headers.vlan = nic->vlan;
+  out.hop.source = q.source != nullptr ? *q.source : route->source;
+  out.next_hop_address = route->next_hop;
+  out.has_mac = net.neighbor(route->ifindex, route->next_hop, out.hop.headers.destination_mac);
+  return out;
+}
+
+Expected<Environment::NextHop, stats::Counter> KernelEnvironment::next_hop(const wire::IpAddress& destination,
+                                                                           const wire::IpAddress* source, int oif) {
+  const auto resolved = resolve({destination, source, oif, 0, 0});
+  if (!resolved.has_value()) return Unexpected{resolved.error()};
+  if (!resolved->has_mac) return Unexpected{stats::Counter::kernel_no_neighbor};
+  return resolved->hop;
+}
+
+void KernelEnvironment::release_flow(const device::FlowKey& key, int ifindex, uint64_t grant_id) {
+  if (!helper.is_connected()) return;
+  tto_helper_release_item item{};
+  item.grant_id = grant_id;
+  std::copy(key.tuple.local.bytes.begin(), key.tuple.local.bytes.end(), item.flow.local);
+  std::copy(key.tuple.remote.bytes.begin(), key.tuple.remote.bytes.end(), item.flow.remote);
+  item.flow.local_port = key.tuple.local_port;
+  item.flow.remote_port = key.tuple.remote_port;
+  item.flow.ifindex = static_cast<uint32_t>(ifindex);
+  helper.release(item);
+}
+
+void KernelEnvironment::refresh(Instant /*now*/) {
+  net.refresh();
+  if (!helper.is_connected()) return;
+  helper.flush();
+  tto_helper_event event;
+  while (helper.poll_event(event)) on_event(event);
+}
+
+void KernelEnvironment::on_event(const tto_helper_event& event) {
+  ++nic_generation_;
+  switch (event.kind) {
+    case TTO_EVENT_NIC_CHANGED:
+      for (uint32_t i = 0; i < nic_count_; ++i) {
+        if (nics_[i].nic_id != event.nic.nic_id) continue;
+        nics_[i] = event.nic;
+        return;
+      }
+      if (nic_count_ < TTO_HELPER_MAX_NICS) nics_[nic_count_++] = event.nic;
+      return;
+    case TTO_EVENT_NIC_LOST:
+      for (uint32_t i = 0; i < nic_count_; ++i) {
+        if (nics_[i].nic_id != event.nic.nic_id) continue;
+        nics_[i] = nics_[--nic_count_];
+        return;
+      }
+      return;
+    case TTO_EVENT_PORT_REVOKED: is_revoked_ = true; return;
+    default: return;
+  }
+}
+
+}  // namespace tto::stack

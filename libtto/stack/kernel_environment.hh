@@ -1,0 +1,56 @@
+// The outside world as the kernel and ttod tell it: routes, neighbours and links from rtnetlink, leases from the helper.
+// Under the stack's lock.
+#pragma once
+
+#include "libtto/control/helper_client.hh"
+#include "libtto/control/net_view.hh"
+#include "libtto/control/sysctls.hh"
+#include "libtto/stack/stack.hh"
+
+namespace tto::stack {
+
+stats::Counter reason_of(tto_helper_refusal refusal);
+
+class KernelEnvironment final : public Environment {
+ public:
+  /// Marks that a route may carry.
+  struct RouteQuery {
+    wire::IpAddress destination;
+    const wire::IpAddress* source = nullptr;
+    int oif = 0;
+    uint8_t tos = 0;
+    uint32_t mark = 0;
+  };
+  /// A next hop, known by address; its MAC may have to be waited for.
+  struct Resolved {
+    NextHop hop;
+    wire::IpAddress next_hop_address;
+    bool has_mac = false;
+  };
+
+  Expected<NextHop, stats::Counter> next_hop(const wire::IpAddress& destination, const wire::IpAddress* source,
+                                             int oif) override;
+  Expected<Resolved, stats::Counter> resolve(const RouteQuery& query);
+  uint64_t generation() override { return net.generation() + nic_generation_; }
+  void release_flow(const device::FlowKey& key, int ifindex, uint64_t grant_id) override;
+  void refresh(Instant now) override;
+
+  /// The interfaces that the port serves, as ttod last described them.
+  void set_nics(const tto_helper_port& port);
+  bool is_revoked() const { return is_revoked_; }
+
+  control::NetView net;
+  control::HelperClient helper;
+  control::SysctlCache sysctls;
+
+ private:
+  const tto_helper_nic* nic_at(int ifindex) const;
+  void on_event(const tto_helper_event& event);
+
+  tto_helper_nic nics_[TTO_HELPER_MAX_NICS];
+  uint32_t nic_count_ = 0;
+  uint64_t nic_generation_ = 0;
+  bool is_revoked_ = false;
+};
+
+}  // namespace tto::stack
