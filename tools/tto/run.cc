@@ -22,8 +22,8 @@ std::string find_library() {
   std::string folder = n > 0 ? std::string(self, size_t(n)) : std::string();
   folder.resize(folder.rfind('/') == std::string::npos ? 0 : folder.rfind('/'));
   for (const std::string& candidate : {folder + "/" + kLibrary, folder + "/../preload/" + kLibrary,
-                                       folder + "/../" TTO_LIBDIR "/" + kLibrary,
-                                       std::string(TTO_FULL_LIBDIR "/") + kLibrary}) {
+                                       folder + "/../" TTO_LIBDIR "/tto/" + kLibrary,
+                                       std::string(TTO_FULL_LIBDIR "/tto/") + kLibrary}) {
     char resolved[4096];
     if (realpath(candidate.c_str(), resolved) != nullptr && access(resolved, R_OK) == 0) return resolved;
   }
@@ -57,7 +57,7 @@ int run_command(int argc, char** argv) {
   }
   std::string library = find_library();
   if (library.empty()) {
-    std::fprintf(stderr, "tto run: %s is neither beside tto nor in " TTO_FULL_LIBDIR "\n", kLibrary);
+    std::fprintf(stderr, "tto run: %s is neither beside tto nor in " TTO_FULL_LIBDIR "/tto\n", kLibrary);
     return 1;
   }
   if (library.find_first_of(": ") != std::string::npos) {  // the loader splits LD_PRELOAD there
