@@ -149,15 +149,14 @@ ssize_t StreamSocket::end_of_stream() {
 }
 
 void StreamSocket::start_receiving() {
-  receive_queue_.init(shared_->pool, slot_, connection_.first_receive_byte());
+  noticed_end_ = connection_.first_receive_byte();
+  receive_queue_.init(shared_->pool, slot_, noticed_end_);
   is_receiving_ = true;
 }
 
 void StreamSocket::take_payload(memory::FrameHandle head, StreamOffset first, ByteRange keep) {
-  const uint64_t before = readable_bytes();
   receive_queue_.insert(head, first, keep);
   relieve_memory();
-  if (readable_bytes() > before && is_readable()) pending_events_ |= kReadable;
 }
 
 // The buffer follows what the application takes in a round trip: twice that much may then be under way.
@@ -301,6 +300,10 @@ void StreamSocket::note_progress() {
   if (events.closed && !was_closed_) send_queue_.clear();
   count_send_frames(before);
   if (send_queue_.frame_count() < before) tune_send_buffer();
+  if (is_receiving_ && connection_.receive_end() != noticed_end_) {
+    noticed_end_ = connection_.receive_end();
+    if (is_readable()) pending_events_ |= kReadable;
+  }
   const bool has_error = events.error != 0 || own_error_ != 0;
   if (events.established != was_established_ || events.closed != was_closed_ ||
       events.peer_closed != was_peer_closed_ || (has_error && !had_error_)) {

@@ -176,7 +176,7 @@ void WaitList::unpark() {
 
 // --- one wait ------------------------------------------------------------------------------------------------------
 
-int Sleeper::sleep(int wait_fd, int wake_fd, Duration timeout, const sigset_t* mask) {
+int Sleeper::poll_both(int wait_fd, int wake_fd, Duration timeout, const sigset_t* mask) {
   pollfd fds[2] = {{wait_fd, POLLIN, 0}, {wake_fd, POLLIN, 0}};  // negative ones are ignored
   timespec t = timespec_of(timeout);
   const int n = sys::ppoll(fds, 2, timeout == kForever ? nullptr : &t, mask);

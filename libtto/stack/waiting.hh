@@ -74,7 +74,10 @@ class Sleeper {
   /// is readable, or until `timeout` (kForever: none); without the lock. `mask` as for ppoll, never null: all signals
   /// are blocked on entry, so that none is lost between the last look and the sleep. Returns 0 or -EINTR. The default
   /// polls just the two.
-  virtual int sleep(int wait_fd, int wake_fd, Duration timeout, const sigset_t* mask);
+  virtual int sleep(int wait_fd, int wake_fd, Duration timeout, const sigset_t* mask) {
+    return poll_both(wait_fd, wake_fd, timeout, mask);
+  }
+  static int poll_both(int wait_fd, int wake_fd, Duration timeout, const sigset_t* mask);
 
   static constexpr Duration kForever{INT64_MAX};
 
