@@ -25,7 +25,7 @@ void EventLoop::forget(int fd) {
   if (watches_.erase(fd) > 0) ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, nullptr);
 }
 
-void EventLoop::run_once(int timeout_ms) {
+int EventLoop::run_once(int timeout_ms) {
   std::array<epoll_event, 64> due;
   const int count = ::epoll_wait(epoll_.get(), due.data(), static_cast<int>(due.size()), timeout_ms);
   const uint64_t newest = next_serial_;
@@ -36,6 +36,7 @@ void EventLoop::run_once(int timeout_ms) {
     const Handler handler = at->second.handler;
     handler(due[static_cast<size_t>(i)].events);
   }
+  return count > 0 ? count : 0;
 }
 
 }  // namespace ttod

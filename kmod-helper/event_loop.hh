@@ -16,8 +16,9 @@ class EventLoop {
   /// The descriptor stays the caller's; it must be forgotten before it is closed.
   void watch(int fd, Handler handler);
   void forget(int fd);
-  /// Waits at most `timeout_ms`, then runs the handlers that are due. A handler may watch and forget anything.
-  void run_once(int timeout_ms);
+  /// Waits at most `timeout_ms`, then runs the handlers that are due. A handler may watch and forget anything. Returns
+  /// how many descriptors were due.
+  int run_once(int timeout_ms);
 
  private:
   struct Watch {

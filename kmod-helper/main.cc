@@ -122,9 +122,12 @@ int serve(const ttod::Policy& policy, bool self_test) {
     LOG_NOTICE("self-test: programs loaded, a virtual port is ready: good");
     return 0;
   }
-  server.loop().watch(signals.get(), [&](uint32_t) { server.stop(); });
+  server.loop().watch(signals.get(), [&](uint32_t) {
+    server.loop().forget(signals.get());
+    server.stop();
+  });
   server.run();
-  LOG_NOTICE("ends: connections of clients go on without a helper");
+  LOG_NOTICE("ends");
   return 0;
 }
 

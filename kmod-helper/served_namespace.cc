@@ -21,6 +21,7 @@ namespace ttod {
 namespace {
 
 constexpr auto kProbeInterval = std::chrono::seconds(15);  // below the kernel's base reachable time of 30 s
+constexpr auto kFilterMemory = std::chrono::milliseconds(200);
 constexpr uint32_t kMulticastGroups = RTMGRP_LINK | RTMGRP_NEIGH | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR;
 
 /// Peers on these hand over frames whose TCP checksum was left to a device that never comes (DESIGN 2.13).
@@ -61,7 +62,10 @@ std::optional<uint32_t> NicNumbers::take(uint64_t netns_cookie, uint32_t ifindex
   return std::nullopt;
 }
 
-void NicNumbers::give_back(uint32_t nic) { used_[nic] = false; }
+void NicNumbers::give_back(uint32_t nic) {
+  steering_.remove_nic_entries(nic);  // or they would speak of the next device with this number
+  used_[nic] = false;
+}
 
 void NicNumbers::maintain() {
   for (auto at = left_.begin(); at != left_.end();) {
@@ -85,11 +89,16 @@ ServedNamespace::ServedNamespace(Steering& steering, NicNumbers& numbers, const 
 
 ServedNamespace::~ServedNamespace() {
   for (auto& [ifindex, device] : devices_) {
-    // A flow that outlives its session (there is none today) would keep its link for the next ttod to find.
+    if (device.link.link && steering_.nic_has_entries(device.nic_id)) {
+      numbers_.leave(device.nic_id);  // of processes that outlived an earlier ttod
+      continue;
+    }
     if (device.link.link) detach(device);
     numbers_.give_back(device.nic_id);
   }
 }
+
+void ServedNamespace::leave() { devices_.clear(); }
 
 void ServedNamespace::open() {
   NetnsScope inside(netns_.get());
@@ -284,16 +293,22 @@ tto_helper_nic ServedNamespace::describe(const Nic& nic) const {
   return out;
 }
 
+/// Rules may come at any time, so every grant asks; a burst of grants asks once.
+bool ServedNamespace::is_filtered(Device& device, const Nic& nic) {
+  const Clock::time_point now = Clock::now();
+  if (now - device.filters_read < kFilterMemory) return device.is_filtered;
+  NetnsScope inside(netns_.get());
+  std::string filter = find_firewall();
+  if (filter.empty()) filter = find_tc_filter(device.ifindex);
+  device.filters_read = now;
+  if (!filter.empty() && !device.is_filtered)
+    LOG_NOTICE("%s: not accelerated: %s (allow_filtered would)", nic.name.c_str(), filter.c_str());
+  device.is_filtered = !filter.empty();
+  return device.is_filtered;
+}
+
 tto_helper_refusal ServedNamespace::attach(Device& device, const Nic& nic) {
   NetnsScope inside(netns_.get());
-  if (!policy_.allow_filtered) {
-    std::string filter = find_firewall();
-    if (filter.empty()) filter = find_tc_filter(device.ifindex);
-    if (!filter.empty()) {
-      LOG_NOTICE("%s: not accelerated: %s (allow_filtered would)", nic.name.c_str(), filter.c_str());
-      return TTO_REFUSED_FILTERED;
-    }
-  }
   publish(device);
   // Native first where the driver has it; a driver without it answers EOPNOTSUPP, one that cannot now EINVAL or ERANGE.
   const XdpMode first = policy_.xdp_mode == XdpChoice::kGeneric ? XdpMode::kGeneric : XdpMode::kNative;
@@ -331,6 +346,7 @@ tto_helper_refusal ServedNamespace::hold(const Nic& nic) {
   const auto at = devices_.find(nic.device);
   if (at == devices_.end()) return TTO_REFUSED_NO_NIC;
   Device& device = at->second;
+  if (!policy_.allow_filtered && is_filtered(device, nic)) return TTO_REFUSED_FILTERED;
   if (!device.link.link) {
     const tto_helper_refusal refusal = attach(device, nic);
     if (refusal != TTO_REFUSED_NONE) return refusal;
@@ -398,7 +414,7 @@ bool ServedNamespace::kernel_owns(const tto::wire::FourTuple& tuple) {
   return owned;
 }
 
-std::vector<tto_helper_event> ServedNamespace::refresh() {
+ServedNamespace::Changes ServedNamespace::refresh() {
   bool changed = false;
   const bool complete = notifications_.take_notifications([&](const nlmsghdr* m) {
     switch (m->nlmsg_type) {
@@ -416,8 +432,9 @@ std::vector<tto_helper_event> ServedNamespace::refresh() {
         break;
     }
   });
-  std::vector<tto_helper_event> events;
-  if (complete && !changed) return events;
+  Changes changes;
+  if (complete && !changed) return changes;
+  changes.nics_or_addresses = true;
   std::map<int, tto_helper_nic> before;
   for (const auto& [ifindex, nic] : nics_) before.emplace(ifindex, describe(nic));
   read_links_and_addresses();
@@ -426,7 +443,7 @@ std::vector<tto_helper_event> ServedNamespace::refresh() {
     tto_helper_event event{};
     event.kind = kind;
     event.nic = nic;
-    events.push_back(event);
+    changes.events.push_back(event);
   };
   for (const auto& [ifindex, old] : before)
     if (nics_.count(ifindex) == 0) tell(TTO_EVENT_NIC_LOST, old);
@@ -435,7 +452,7 @@ std::vector<tto_helper_event> ServedNamespace::refresh() {
     const auto old = before.find(ifindex);
     if (old == before.end() || std::memcmp(&old->second, &now, sizeof now) != 0) tell(TTO_EVENT_NIC_CHANGED, now);
   }
-  return events;
+  return changes;
 }
 
 void ServedNamespace::maintain(Clock::time_point now) {

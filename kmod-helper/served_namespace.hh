@@ -36,8 +36,11 @@ class NicNumbers {
   void sweep();
   std::optional<uint32_t> take(uint64_t netns_cookie, uint32_t ifindex);
   void give_back(uint32_t nic);
+  /// Its link stays, with the entries of an earlier ttod's clients.
+  void leave(uint32_t nic) { left_.insert(nic); }
   /// Removes left links on which nobody has an entry any more.
   void maintain();
+  size_t left_count() const { return left_.size(); }
 
  private:
   Steering& steering_;
@@ -67,8 +70,12 @@ class ServedNamespace {
   /// Opens the netlink sockets and reads everything. Throws std::system_error.
   void open();
   int notification_fd() const { return notifications_.fd(); }
-  /// Takes what the kernel announced; returns the events that clients should hear of.
-  std::vector<tto_helper_event> refresh();
+  struct Changes {
+    bool nics_or_addresses = false;        // wildcard listeners have to follow
+    std::vector<tto_helper_event> events;  // what clients should hear of
+  };
+  /// Takes what the kernel announced.
+  Changes refresh();
 
   uint64_t cookie() const { return cookie_; }
   const std::map<int, Nic>& nics() const { return nics_; }
@@ -85,7 +92,9 @@ class ServedNamespace {
   /// Does another kernel socket own this very tuple?
   bool kernel_owns(const tto::wire::FourTuple& tuple);
 
-  /// Puts off work: detaches devices long without entries, refreshes held next hops.
+  /// ttod ends before its clients: the links stay pinned.
+  void leave();
+  /// The work that was put off: detaches devices long without entries, refreshes held next hops.
   void maintain(Clock::time_point now);
 
  private:
@@ -95,6 +104,8 @@ class ServedNamespace {
     Mac mac{};
     SteerLink link;
     uint32_t holds = 0;
+    Clock::time_point filters_read;
+    bool is_filtered = false;
     Clock::time_point idle_since;
   };
   using NeighborId = std::pair<int, std::array<uint8_t, 16>>;  // interface, address
@@ -106,6 +117,7 @@ class ServedNamespace {
   void publish_neighbor(int ifindex, const Mac& mac, bool present);
   bool add_link(const nlmsghdr* message, std::map<int, Nic>& links);
   void adopt_devices();
+  bool is_filtered(Device& device, const Nic& nic);
   tto_helper_refusal attach(Device& device, const Nic& nic);
   void detach(Device& device);
   void probe_neighbor(int ifindex, const std::array<uint8_t, 16>& address);
@@ -121,7 +133,6 @@ class ServedNamespace {
   std::map<NeighborId, Mac> neighbors_;
   std::map<NeighborId, uint32_t> held_next_hops_;
   Clock::time_point next_probe_{};
-  bool links_changed_ = false;
 };
 
 }  // namespace ttod

@@ -22,6 +22,7 @@ namespace {
 constexpr int kIdleMs = 500;  // how often put-off work is looked at
 constexpr int kBusyMs = 5;    // while there is some
 constexpr int kBacklog = 128;
+constexpr int kLastTurns = 1000;
 
 [[noreturn]] void throw_errno(const std::string& what) {
   throw std::system_error(errno, std::generic_category(), what);
@@ -68,13 +69,7 @@ const char* refusal_text(tto_helper_refusal refusal) {
 
 Server::Server(const Policy& policy) : policy_(policy), ports_(steering_, policy.port), leases_(steering_, policy) {}
 
-Server::~Server() {
-  while (!clients_.empty()) end_session(clients_.begin()->first);
-  if (listener_) {
-    loop_.forget(listener_.get());
-    ::unlink(policy_.socket_path.c_str());
-  }
-}
+Server::~Server() { close(); }
 
 void Server::open() {
   ensure_bpffs(policy_.bpffs);
@@ -168,13 +163,13 @@ ServedNamespace* Server::serve_namespace(int socket) {
 void Server::on_namespace_change(uint64_t cookie) {
   const auto at = namespaces_.find(cookie);
   if (at == namespaces_.end()) return;
-  const std::vector<tto_helper_event> events = at->second->refresh();
-  if (events.empty()) return;
+  const ServedNamespace::Changes changes = at->second->refresh();
+  if (!changes.nics_or_addresses) return;
   leases_.follow(*at->second);
   std::vector<uint32_t> deaf;
   for (auto& [id, client] : clients_) {
     if (client.ports.count(cookie) == 0) continue;
-    for (const tto_helper_event& event : events)
+    for (const tto_helper_event& event : changes.events)
       if (!client.session.send_event(event)) {
         deaf.push_back(id);
         break;
@@ -303,18 +298,43 @@ void Server::release(uint32_t session, const tto_helper_release_item& item) {
 }
 
 void Server::run() {
-  bool is_more_due = true;
   Clock::time_point next_upkeep{};
+  bool is_more_due = true;
   while (!stopping_) {
-    loop_.run_once(is_more_due ? kBusyMs : kIdleMs);
-    is_more_due = ports_.maintain();
+    const int events = loop_.run_once(is_more_due ? kBusyMs : kIdleMs);
+    // Making a port ahead takes milliseconds: only while nobody is asking for anything, but some time at last.
     const Clock::time_point now = Clock::now();
-    if (now < next_upkeep) continue;
+    const bool is_upkeep_due = now >= next_upkeep;
+    if (events == 0 || is_upkeep_due) {
+      is_more_due = ports_.maintain();
+    } else {
+      is_more_due = true;
+    }
+    if (!is_upkeep_due) continue;
     next_upkeep = now + std::chrono::milliseconds(kIdleMs);
+    ports_.sweep_ended();
     forget_unused_namespaces();
     numbers_.maintain();
     for (const auto& [cookie, netns] : namespaces_) netns->maintain(now);
   }
+  // Whoever ended before us is not left behind.
+  for (int turn = 0; turn < kLastTurns && loop_.run_once(0) > 0; ++turn) continue;
+}
+
+/// With clients alive their ports, entries and pinned links stay: connections go on, and the next ttod takes over.
+void Server::close() {
+  if (listener_) {
+    loop_.forget(listener_.get());
+    listener_.reset();
+    ::unlink(policy_.socket_path.c_str());
+  }
+  if (clients_.empty()) {
+    namespaces_.clear();  // detaches
+    if (numbers_.left_count() == 0) remove_pins(policy_.pin_dir);
+    return;
+  }
+  LOG_NOTICE("%zu clients go on without a helper", clients_.size());
+  for (const auto& [cookie, netns] : namespaces_) netns->leave();
 }
 
 }  // namespace ttod

@@ -47,6 +47,7 @@ class Server : public SessionHost {
     std::map<uint64_t, Port> ports;  // by namespace
   };
 
+  void close();
   void open_socket();
   void on_connection();
   void end_session(uint32_t id);

@@ -43,6 +43,14 @@ int keep_libbpf_line(enum libbpf_print_level level, const char* format, va_list 
 
 size_t slot_info_bytes() { return sizeof(tto_slot_info) * TTO_MAX_SLOTS; }
 
+bool has_layout_of(int fd, const bpf_map* map) {
+  bpf_map_info info{};
+  uint32_t bytes = sizeof info;
+  return bpf_obj_get_info_by_fd(fd, &info, &bytes) == 0 && info.type == bpf_map__type(map) &&
+         info.key_size == bpf_map__key_size(map) && info.value_size == bpf_map__value_size(map) &&
+         info.max_entries == bpf_map__max_entries(map);
+}
+
 template <typename Key, typename Value>
 void for_each_entry(int map, const std::function<void(const Key&, const Value&)>& visit) {
   // Keys first: visiting may delete, and a walk does not survive the deletion of the key it stands on.
@@ -76,13 +84,24 @@ bool Steering::load() {
   g_libbpf_text.clear();
   txcheck_ = tto_txcheck__open();
   if (txcheck_ == nullptr) return false;
+  // Not libbpf's own pinning: it compares flags, of which the kernel adds some to a devmap.
+  std::vector<bpf_map*> made;
+  bool is_compatible = true;
   bpf_map* map = nullptr;
   bpf_object__for_each_map(map, txcheck_->obj) {
     const std::string name = bpf_map__name(map);
     if (name.find("tto_") != 0 || name == "tto_port_slots") continue;  // .rodata and the like; this ttod's own
-    bpf_map__set_pin_path(map, (pin_dir_ + "/" + name).c_str());
+    Fd pinned(bpf_obj_get((pin_dir_ + "/" + name).c_str()));
+    if (!pinned) {
+      made.push_back(map);
+    } else if (!has_layout_of(pinned.get(), map) || bpf_map__reuse_fd(map, pinned.get()) != 0) {
+      is_compatible = false;
+    }
   }
-  if (tto_txcheck__load(txcheck_) == 0) return true;
+  bool is_loaded = is_compatible && tto_txcheck__load(txcheck_) == 0;
+  for (bpf_map* one : made)
+    if (is_loaded && bpf_map__pin(one, (pin_dir_ + "/" + bpf_map__name(one)).c_str()) != 0) is_loaded = false;
+  if (is_loaded) return true;
   tto_txcheck__destroy(txcheck_);
   txcheck_ = nullptr;
   return false;
@@ -347,6 +366,18 @@ int Steering::adopt_steer(uint32_t nic, SteerLink& out) {
   if (!link) return errno;
   out.link = std::move(link);
   return 0;
+}
+
+void Steering::remove_nic_entries(uint32_t nic) {
+  for_each_flow([&](const tto_flow_key& key, const tto_flow_value& value) {
+    if (key.nic == nic) remove_flow(key, value.slot);
+  });
+  for_each_listen([&](const tto_listen_key& key, const tto_listen_group&) {
+    if (key.nic == nic) remove_listen(key);
+  });
+  for_each_entry<tto_neighbor_key, uint8_t>(neighbors_, [&](const tto_neighbor_key& key, const uint8_t&) {
+    if (key.nic == nic) remove_neighbor(key);
+  });
 }
 
 bool Steering::nic_has_entries(uint32_t nic) const {

@@ -84,6 +84,7 @@ class Steering {
   std::vector<uint32_t> sweep();
   /// Takes over such a link.
   int adopt_steer(uint32_t nic, SteerLink& out);
+  void remove_nic_entries(uint32_t nic);
   /// Has anyone an entry on this NIC?
   bool nic_has_entries(uint32_t nic) const;
   std::string link_pin(uint32_t nic) const;

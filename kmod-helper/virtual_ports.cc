@@ -27,6 +27,7 @@ namespace ttod {
 namespace {
 
 constexpr uint8_t kMaxBindFailures = 3;
+constexpr int kTakeAttempts = 4;
 constexpr uint32_t kMaxRingEntries = 2048;
 
 int host_ifindex(uint32_t slot) { return static_cast<int>(2 * slot + 2); }
@@ -133,6 +134,17 @@ std::optional<uint32_t> VirtualPorts::idle_slot() {
   return std::nullopt;
 }
 
+/// When all slots are in use or resting: one that rests; at the second try what still holds it is cut off.
+std::optional<uint32_t> VirtualPorts::rested_slot() {
+  for (uint32_t s = 0; s < slots_.size(); ++s) {
+    if (slots_[s].pair != Pair::kResting) continue;
+    if (slots_[s].bind_failures++ == 0) return s;
+    delete_pair(s);
+    return make_pair(s) == 0 ? std::optional(s) : std::nullopt;
+  }
+  return std::nullopt;
+}
+
 std::optional<ReadyPort> VirtualPorts::make_ready(uint32_t slot, uint32_t frames, uint32_t connections, int& error) {
   ReadyPort port;
   port.slot = slot;
@@ -168,8 +180,9 @@ std::optional<ReadyPort> VirtualPorts::take(const tto_helper_open_port& wish) {
     return port;
   }
   NetnsScope inside(netns_.get());
-  for (int attempts = 0; attempts < 4; ++attempts) {
-    const std::optional<uint32_t> slot = idle_slot();
+  for (int attempts = 0; attempts < kTakeAttempts; ++attempts) {
+    std::optional<uint32_t> slot = idle_slot();
+    if (!slot) slot = rested_slot();
     if (!slot) return std::nullopt;
     int error = 0;
     std::optional<ReadyPort> port = make_ready(*slot, frames, connections, error);
@@ -198,16 +211,18 @@ void VirtualPorts::give_back(uint32_t slot) {
   slots_[slot].bind_failures = 0;
 }
 
-bool VirtualPorts::maintain() {
-  NetnsScope inside(netns_.get());
+void VirtualPorts::sweep_ended() {
   for (uint32_t s = 0; s < slots_.size(); ++s) {
-    if (slots_[s].pair == Pair::kForeign && !steering_.slot_has_device(s)) {
-      steering_.close_slot(s);
-      slots_[s].pair = Pair::kNone;
-      LOG_INFO("slot %u: the process that outlived an earlier ttod has ended", s);
-    }
+    if (slots_[s].pair != Pair::kForeign || steering_.slot_has_device(s)) continue;
+    steering_.close_slot(s);
+    slots_[s].pair = Pair::kNone;
+    LOG_INFO("slot %u: the process that outlived an earlier ttod has ended", s);
   }
+}
+
+bool VirtualPorts::maintain() {
   if (pool_.size() >= config_.pool) return false;
+  NetnsScope inside(netns_.get());
   // A resting pair is tried first: it becomes ready, or shows that its last owner still holds it.
   for (uint32_t s = 0; s < slots_.size(); ++s) {
     if (slots_[s].pair != Pair::kResting) continue;

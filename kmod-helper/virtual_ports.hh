@@ -49,8 +49,10 @@ class VirtualPorts {
   int activate(const ReadyPort& port, uint64_t netns_cookie, uint32_t flow_limit);
   /// The owner is gone: nothing reaches the slot or leaves it any more.
   void give_back(uint32_t slot);
-  /// Does one piece of the work that was put off. True if more is due.
+  /// Does one piece of the work that was put off: fills the pool. True if more is due.
   bool maintain();
+  /// Frees the slots of processes that outlived an earlier ttod and have ended since.
+  void sweep_ended();
   uint64_t bytes_of(uint32_t frame_count, uint32_t connection_count) const;
   const PortConfig& config() const { return config_; }
   const Fd& netns() const { return netns_; }
@@ -63,6 +65,7 @@ class VirtualPorts {
   };
 
   std::optional<uint32_t> idle_slot();
+  std::optional<uint32_t> rested_slot();
   int make_pair(uint32_t slot);
   void delete_pair(uint32_t slot);
   std::optional<ReadyPort> make_ready(uint32_t slot, uint32_t frames, uint32_t connections, int& error);

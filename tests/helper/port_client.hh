@@ -3,6 +3,7 @@
 
 #include <arpa/inet.h>
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <cstring>
@@ -74,7 +75,8 @@ struct PortClient {
     const uint32_t region = pool.add_region(mapping.region());
     if (port.open(grant->xsk_fd, description, mapping.region(), region) != 0) return 13;
     user.emplace(port, pool, region);
-    return user->post(512) == 512 ? 0 : 14;
+    target_ = std::min<size_t>(512, pool.frame_count() / 4);
+    return user->post(target_) > 0 ? 0 : 14;
   }
 
   /// The next TCP segment that arrives; empty after `limit`.
@@ -92,7 +94,7 @@ struct PortClient {
                                                  static_cast<uint32_t>(bytes.size()));
         if (view) queue_.push_back({std::move(bytes), *view});
       }
-      user->top_up(512);
+      user->top_up(target_);
       user->reclaim();
     }
     Segment first = std::move(queue_.front());
@@ -132,6 +134,7 @@ struct PortClient {
 
  private:
   std::vector<Segment> queue_;
+  size_t target_ = 0;
 };
 
 }  // namespace ttod::testing

@@ -79,7 +79,6 @@ class Lab {
       sh(in + "-6 addr add fd91::" + last + "/64 dev nic0 nodad");
       sh(in + "link set nic0 up");
     }
-    sh("ip netns exec " + b + " ping -c1 -W2 10.91.0.1");
   }
   ~Lab() {
     stop_daemon(SIGTERM);
@@ -97,7 +96,7 @@ class Lab {
                                       << more_config;
     daemon = fork();
     if (daemon == 0) {
-      prctl(PR_SET_PDEATHSIG, SIGTERM);
+      prctl(PR_SET_PDEATHSIG, SIGKILL);
       const int log = open((dir + "/ttod.log").c_str(), O_WRONLY | O_CREAT | O_APPEND, 0644);
       dup2(log, 2);
       execl(binary_.c_str(), "ttod", "--foreground", "--verbose", "--config", (dir + "/ttod.toml").c_str(), nullptr);
@@ -108,7 +107,11 @@ class Lab {
   void stop_daemon(int signal) {
     if (daemon <= 0) return;
     kill(daemon, signal);
-    waitpid(daemon, nullptr, 0);
+    if (!becomes([&] { return waitpid(daemon, nullptr, WNOHANG) == daemon; })) {
+      std::fprintf(stderr, "ttod does not end\n%s\n", log().c_str());
+      kill(daemon, SIGKILL);
+      waitpid(daemon, nullptr, 0);
+    }
     daemon = -1;
   }
   std::string log() const {

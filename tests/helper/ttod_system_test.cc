@@ -74,5 +74,363 @@ TEST_F(Ttod, P1_listen_grant_brings_the_syn_to_an_unprivileged_client) {
   EXPECT_TRUE(becomes([&] { return !lab_.has_xdp(); }));
 }
 
+tto_helper_flow flow_to(const char* local, uint16_t local_port, const char* remote, uint16_t remote_port,
+                        uint32_t ifindex) {
+  tto_helper_flow flow{};
+  std::memcpy(flow.local, ip(local).bytes.data(), 16);
+  std::memcpy(flow.remote, ip(remote).bytes.data(), 16);
+  std::memcpy(flow.next_hop, ip(remote).bytes.data(), 16);
+  flow.local_port = local_port;
+  flow.remote_port = remote_port;
+  flow.ifindex = ifindex;
+  return flow;
+}
+
+/// The grant of one flow; the reason in `refusal` otherwise.
+tto_helper_grant open_one(PortClient& client, int placeholder, const tto_helper_flow& flow) {
+  tto_helper_grant grant{};
+  client.helper.open_flows({&flow, 1}, {&placeholder, 1}, {&grant, 1});
+  return grant;
+}
+
+FrameHeaders syn_of(const PortClient& client, const tto_helper_flow& flow, const uint8_t next_hop_mac[6]) {
+  FrameHeaders syn;
+  std::memcpy(syn.source_mac.bytes.data(), client.description.nics[0].mac, 6);
+  std::memcpy(syn.destination_mac.bytes.data(), next_hop_mac, 6);
+  std::memcpy(syn.source.bytes.data(), flow.local, 16);
+  std::memcpy(syn.destination.bytes.data(), flow.remote, 16);
+  syn.source_port = flow.local_port;
+  syn.destination_port = flow.remote_port;
+  syn.seq.raw = 5000;
+  syn.flags = kSyn;
+  syn.window = 65535;
+  return syn;
+}
+
+/// A flow's grant with its next hop's MAC, which ttod may have to resolve first.
+tto_helper_grant open_resolved(PortClient& client, int placeholder, const tto_helper_flow& flow) {
+  tto_helper_grant grant = open_one(client, placeholder, flow);
+  const uint8_t none[6] = {};
+  for (int i = 0; i < 300 && grant.grant_id != 0 && std::memcmp(grant.next_hop_mac, none, 6) == 0; ++i) {
+    usleep(10'000);
+    tto_helper_release_item item{};
+    item.grant_id = grant.grant_id;
+    client.helper.release(item);
+    client.helper.flush();
+    grant = open_one(client, placeholder, flow);
+  }
+  return grant;
+}
+
+/// Opens a flow to a kernel listener and does the handshake by hand; 0 if it came to an established connection.
+int connect_by_hand(PortClient& client, const char* local, const char* remote) {
+  const int placeholder = bound_socket(local, 0, false);
+  sockaddr_storage name{};
+  socklen_t bytes = sizeof name;
+  getsockname(placeholder, reinterpret_cast<sockaddr*>(&name), &bytes);
+  const uint16_t port = ntohs(reinterpret_cast<sockaddr_in&>(name).sin_port);  // at the same place in sockaddr_in6
+  const tto_helper_flow flow = flow_to(local, port, remote, kPort, client.description.nics[0].ifindex);
+  const tto_helper_grant grant = open_resolved(client, placeholder, flow);
+  if (grant.grant_id == 0) return 70 + static_cast<int>(grant.reason);
+  if (!client.send(syn_of(client, flow, grant.next_hop_mac))) return 61;
+  const auto syn_ack = client.next_segment();
+  if (!syn_ack || syn_ack->view.tcp.flags != (kSyn | kAck)) return 62;
+  if (!client.send(PortClient::answer_to(syn_ack->view, kAck, 5001))) return 63;
+  return 0;
+}
+
+TEST_F(Ttod, L5_flow_grant_reaches_a_kernel_listener_v4_and_v6) {
+  ASSERT_TRUE(lab_.start_daemon());
+  Client peer(lab_.b, [] {
+    const int v4 = bound_socket("10.91.0.2", kPort, true);
+    const int v6 = bound_socket("fd91::2", kPort, true);
+    const timeval limit{10, 0};
+    setsockopt(v4, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+    setsockopt(v6, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+    return accept(v4, nullptr, nullptr) >= 0 && accept(v6, nullptr, nullptr) >= 0 ? 0 : 1;
+  });
+  Client client(lab_.a, [&] {
+    PortClient c;
+    if (const int failed = c.open(lab_.socket)) return failed;
+    if (const int failed = connect_by_hand(c, "10.91.0.1", "10.91.0.2")) return failed;
+    return connect_by_hand(c, "fd91::1", "fd91::2");
+  });
+  EXPECT_EQ(client.wait(), 0);
+  EXPECT_EQ(peer.wait(), 0);
+}
+
+TEST_F(Ttod, P1_flow_that_is_not_the_clients__is_refused) {
+  ASSERT_TRUE(lab_.start_daemon());
+  Client client(lab_.a, [&] {
+    PortClient c;
+    if (const int failed = c.open(lab_.socket)) return failed;
+    const uint32_t nic = c.description.nics[0].ifindex;
+    const int bound = bound_socket("10.91.0.1", 7010, false);
+    const auto reason = [&](int fd, const tto_helper_flow& flow) { return open_one(c, fd, flow).reason; };
+    if (reason(bound, flow_to("10.91.0.1", 7011, "10.91.0.2", 80, nic)) != TTO_REFUSED_BAD_SOCKET) return 1;
+    if (reason(bound, flow_to("10.91.0.9", 7010, "10.91.0.2", 80, nic)) != TTO_REFUSED_BAD_SOCKET) return 2;
+    if (reason(bound, flow_to("10.91.0.1", 7010, "10.91.0.2", 80, 99)) != TTO_REFUSED_NO_NIC) return 3;
+    const int unbound = socket(AF_INET, SOCK_STREAM, 0);
+    if (reason(unbound, flow_to("10.91.0.1", 7010, "10.91.0.2", 80, nic)) != TTO_REFUSED_BAD_SOCKET) return 4;
+    const int datagram = socket(AF_INET, SOCK_DGRAM, 0);
+    if (reason(datagram, flow_to("10.91.0.1", 7010, "10.91.0.2", 80, nic)) != TTO_REFUSED_BAD_SOCKET) return 5;
+    const int listener = bound_socket("10.91.0.1", 7012, true);
+    if (reason(listener, flow_to("10.91.0.1", 7012, "10.91.0.2", 80, nic)) != TTO_REFUSED_BAD_SOCKET) return 6;
+    if (reason(0, flow_to("10.91.0.1", 7010, "10.91.0.2", 80, nic)) != TTO_REFUSED_BAD_SOCKET) return 7;
+    // Somebody has it already.
+    if (reason(bound, flow_to("10.91.0.1", 7010, "10.91.0.2", 80, nic)) != TTO_REFUSED_NONE) return 8;
+    if (reason(bound, flow_to("10.91.0.1", 7010, "10.91.0.2", 80, nic)) != TTO_REFUSED_IN_USE) return 9;
+    return 0;
+  });
+  EXPECT_EQ(client.wait(), 0);
+}
+
+TEST_F(Ttod, P1_tuple_of_a_kernel_connection__is_refused) {
+  ASSERT_TRUE(lab_.start_daemon());
+  Client peer(lab_.b, [] {
+    const int listener = bound_socket("10.91.0.2", kPort, true);
+    const int taken = accept(listener, nullptr, nullptr);
+    char byte = 0;
+    return read(taken, &byte, 1) == 0 ? 0 : 1;
+  });
+  Client client(lab_.a, [&] {
+    PortClient c;
+    if (const int failed = c.open(lab_.socket)) return failed;
+    int kernel = -1;
+    becomes([&] { return (kernel = connect_now("10.91.0.2", kPort)) >= 0; });
+    sockaddr_in name{};
+    socklen_t bytes = sizeof name;
+    const int on = 1;
+    setsockopt(kernel, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    getsockname(kernel, reinterpret_cast<sockaddr*>(&name), &bytes);
+    const uint16_t port = ntohs(name.sin_port);
+    const int same_port = bound_socket("10.91.0.1", port, false);
+    if (same_port < 0) return 3;
+    const uint32_t nic = c.description.nics[0].ifindex;
+    if (open_one(c, same_port, flow_to("10.91.0.1", port, "10.91.0.2", kPort, nic)).reason != TTO_REFUSED_IN_USE)
+      return 1;
+    return open_one(c, same_port, flow_to("10.91.0.1", port, "10.91.0.2", kPort + 1, nic)).grant_id != 0 ? 0 : 2;
+  });
+  EXPECT_EQ(client.wait(), 0);
+  EXPECT_EQ(peer.wait(), 0);
+}
+
+TEST_F(Ttod, D12_frames_of_others__do_not_leave) {
+  ASSERT_TRUE(lab_.start_daemon());
+  Client client(lab_.a, [&] {
+    PortClient c;
+    if (const int failed = c.open(lab_.socket)) return failed;
+    const int bound = bound_socket("10.91.0.1", 7020, false);
+    const uint32_t nic = c.description.nics[0].ifindex;
+    const tto_helper_flow flow = flow_to("10.91.0.1", 7020, "10.91.0.2", 9, nic);
+    const tto_helper_grant grant = open_resolved(c, bound, flow);
+    if (grant.grant_id == 0) return 1;
+    const FrameHeaders good = syn_of(c, flow, grant.next_hop_mac);
+    const auto is_answered = [&](const FrameHeaders& headers) {
+      if (!c.send(headers)) return true;
+      return c.next_segment(std::chrono::milliseconds(60)).has_value();
+    };
+    FrameHeaders bad = good;
+    bad.source_port = 7021;
+    if (is_answered(bad)) return 2;
+    bad = good;
+    bad.source = ip("10.91.0.77");
+    if (is_answered(bad)) return 3;
+    bad = good;
+    bad.source_mac.bytes[5] ^= 1;
+    if (is_answered(bad)) return 4;
+    bad = good;
+    bad.destination_mac.bytes[5] ^= 1;
+    if (is_answered(bad)) return 5;
+    bad = good;
+    bad.destination_port = 10;
+    if (is_answered(bad)) return 6;
+    bad = good;
+    bad.vlan = 7;
+    if (is_answered(bad)) return 7;
+    return is_answered(good) ? 0 : 8;  // RST of the closed port
+  });
+  EXPECT_EQ(client.wait(), 0);
+}
+
+TEST_F(Ttod, P4_killed_client_returns_its_leases) {
+  ASSERT_TRUE(lab_.start_daemon("[xdp]\ndetach_after_ms = 0\n"));
+  Client client(lab_.a, [&] {
+    PortClient c;
+    if (const int failed = c.open(lab_.socket)) return failed;
+    const int listener = bound_socket("0.0.0.0", kPort, true);
+    const int bound = bound_socket("10.91.0.1", 7030, false);
+    if (!c.helper.listen(listener)) return 1;
+    if (open_one(c, bound, flow_to("10.91.0.1", 7030, "10.91.0.2", 80, c.description.nics[0].ifindex)).grant_id == 0)
+      return 2;
+    pause();
+    return 3;
+  });
+  ASSERT_TRUE(becomes([&] { return lab_.entries("tto_flt") == 1 && lab_.entries("tto_olt") == 1; }));
+  EXPECT_TRUE(lab_.has_xdp());
+  client.end(SIGKILL);
+  EXPECT_TRUE(becomes([&] { return lab_.entries("tto_flt") == 0 && lab_.entries("tto_olt") == 0; }));
+  EXPECT_TRUE(becomes([&] { return !lab_.has_xdp(); }));
+  // Also its port number: the address can be listened on again, by the kernel alone.
+  Client next(lab_.a, [] { return bound_socket("0.0.0.0", kPort, true) >= 0 ? 0 : 1; });
+  EXPECT_EQ(next.wait(), 0);
+}
+
+TEST_F(Ttod, P4_many_clients_one_after_another__reuse_few_ports) {
+  ASSERT_TRUE(lab_.start_daemon("[port]\nslots = 4\npool = 1\nframes = 512\n"));
+  for (int i = 0; i < 24; ++i) {
+    Client client(lab_.a, [&] {
+      PortClient c;
+      if (const int failed = c.open(lab_.socket, 256)) return failed;
+      const int bound = bound_socket("10.91.0.1", 7040, false);
+      return open_one(c, bound, flow_to("10.91.0.1", 7040, "10.91.0.2", 80, c.description.nics[0].ifindex)).grant_id !=
+                     0
+                 ? 0
+                 : 1;
+    });
+    ASSERT_EQ(client.wait(), 0) << "client " << i;
+    ASSERT_TRUE(becomes([&] { return lab_.entries("tto_flt") == 0; }));
+  }
+}
+
+TEST_F(Ttod, addresses_that_come_and_go__are_followed_by_wildcard_listeners) {
+  ASSERT_TRUE(lab_.start_daemon());
+  Client client(lab_.a, [&] {
+    PortClient c;
+    if (const int failed = c.open(lab_.socket)) return failed;
+    if (!c.helper.listen(bound_socket("0.0.0.0", kPort, true))) return 1;
+    pause();
+    return 2;
+  });
+  ASSERT_TRUE(becomes([&] { return lab_.entries("tto_olt") == 1; }));
+  sh("ip -n " + lab_.a + " addr add 10.92.0.1/24 dev nic0");
+  EXPECT_TRUE(becomes([&] { return lab_.entries("tto_olt") == 2; }));
+  sh("ip -n " + lab_.a + " addr del 10.91.0.1/24 dev nic0");
+  EXPECT_TRUE(becomes([&] { return lab_.entries("tto_olt") == 1; }));
+}
+
+TEST_F(Ttod, refusals__filters_foreign_programs_limits_and_sharing) {
+  ASSERT_TRUE(lab_.start_daemon("[limits]\nports_per_process = 1\n[xdp]\ndetach_after_ms = 0\n"));
+  const auto listen_reason = [&] {
+    Client client(lab_.a, [&] {
+      PortClient c;
+      if (const int failed = c.open(lab_.socket)) return failed;
+      const auto grant = c.helper.listen(bound_socket("0.0.0.0", kPort, true));
+      return grant ? 200 : static_cast<int>(grant.error());
+    });
+    return client.wait();
+  };
+  sh("ip netns exec " + lab_.a + " tc qdisc add dev nic0 clsact");
+  EXPECT_EQ(listen_reason(), 200) << "a queue without filters is no filter";
+  ASSERT_TRUE(becomes([&] { return !lab_.has_xdp(); }));
+  sh("ip netns exec " + lab_.a +
+     " tc filter add dev nic0 ingress protocol ip u32 match ip dport 80 0xffff classid 1:1");
+  usleep(250'000);  // longer than ttod remembers
+  EXPECT_EQ(listen_reason(), TTO_REFUSED_FILTERED);
+  sh("ip netns exec " + lab_.a + " tc qdisc del dev nic0 clsact");
+  usleep(250'000);
+  if (sh("ip netns exec " + lab_.a +
+         " nft 'add table inet t; add chain inet t c { type filter hook input priority 0 ; "
+         "policy drop ; }'")) {
+    EXPECT_EQ(listen_reason(), TTO_REFUSED_FILTERED);
+    sh("ip netns exec " + lab_.a + " nft delete table inet t");
+    usleep(250'000);
+  }
+  EXPECT_EQ(listen_reason(), 200);
+  ASSERT_TRUE(becomes([&] { return !lab_.has_xdp(); }));
+
+  Client both(lab_.a, [&] {
+    PortClient c;
+    if (const int failed = c.open(lab_.socket)) return failed;
+    PortClient second;
+    if (second.open(lab_.socket) != 20 + TTO_REFUSED_LIMIT) return 1;
+    const int loopback = bound_socket("127.0.0.1", kPort, true);
+    const auto grant = c.helper.listen(loopback);
+    return !grant && grant.error() == TTO_REFUSED_NO_NIC ? 0 : 2;
+  });
+  EXPECT_EQ(both.wait(), 0);
+}
+
+TEST_F(Ttod, killed_daemon__connections_go_on_and_the_next_one_cleans_up) {
+  ASSERT_TRUE(lab_.start_daemon());
+  Client server(lab_.a, [&] {
+    PortClient client;
+    if (const int failed = client.open(lab_.socket)) return failed;
+    if (!client.helper.listen(bound_socket("10.91.0.1", kPort, true))) return 30;
+    if (const int failed = serve_one(client)) return failed;
+    for (;;) {  // an echo, for as long as the peer speaks
+      const auto data = client.next_segment(std::chrono::seconds(20));
+      if (!data) return 36;
+      if ((data->view.tcp.flags & kFin) != 0) return 0;
+      if (data->view.payload_bytes == 0) continue;
+      if (!client.send(PortClient::answer_to(data->view, kAck | kPsh, data->view.tcp.ack.raw), "echo")) return 37;
+    }
+  });
+  ASSERT_TRUE(becomes([&] { return lab_.entries("tto_olt") == 1; }));
+  int ready[2], go[2];
+  ASSERT_EQ(pipe(ready), 0);
+  ASSERT_EQ(pipe(go), 0);
+  Client peer(lab_.b, [&] {
+    const int fd = connect_now("10.91.0.1", kPort);
+    char answer[8];
+    if (fd < 0 || write(fd, "hello", 5) != 5 || read(fd, answer, sizeof answer) != 5) return 41;
+    for (int round = 0; round < 3; ++round) {
+      char byte = 'r';
+      if (write(ready[1], &byte, 1) != 1 || read(go[0], &byte, 1) != 1) return 42;
+      if (write(fd, "ping", 4) != 4 || read(fd, answer, sizeof answer) != 4) return 43 + round;
+    }
+    return 0;
+  });
+  close(ready[1]);  // so that the end of the peer shows
+  close(go[0]);
+  const auto one_round = [&] {
+    char byte = 0;
+    EXPECT_EQ(write(go[1], &byte, 1), 1);
+  };
+  char byte = 0;
+  ASSERT_EQ(read(ready[0], &byte, 1), 1);
+  lab_.stop_daemon(SIGKILL);
+  one_round();
+  ASSERT_EQ(read(ready[0], &byte, 1), 1) << "no answer without ttod";
+  unlink(lab_.socket.c_str());
+  ASSERT_TRUE(lab_.start_daemon("[xdp]\ndetach_after_ms = 0\n"));
+  one_round();
+  ASSERT_EQ(read(ready[0], &byte, 1), 1) << "no answer beside the next ttod";
+  EXPECT_EQ(lab_.entries("tto_flt"), 1u);
+  lab_.stop_daemon(SIGTERM);
+  one_round();
+  EXPECT_EQ(peer.wait(), 0) << "no answer after the next ttod";
+  EXPECT_EQ(server.wait(), 0);
+  ASSERT_TRUE(lab_.start_daemon("[xdp]\ndetach_after_ms = 0\n"));
+  EXPECT_TRUE(becomes([&] { return lab_.entries("tto_flt") == 0 && !lab_.has_xdp(); }));
+}
+
+TEST_F(Ttod, end__leaves_nothing) {
+  ASSERT_TRUE(lab_.start_daemon());
+  ASSERT_TRUE(becomes([&] { return access(lab_.pin_dir.c_str(), F_OK) == 0; }));
+  lab_.stop_daemon(SIGTERM);
+  EXPECT_NE(access(lab_.pin_dir.c_str(), F_OK), 0);
+  EXPECT_NE(access(lab_.socket.c_str(), F_OK), 0);
+}
+
+TEST_F(Ttod, malformed_message__ends_that_session_only) {
+  ASSERT_TRUE(lab_.start_daemon());
+  Client client(lab_.a, [&] {
+    PortClient good, bad;
+    if (const int failed = good.open(lab_.socket)) return failed;
+    if (bad.helper.connect(lab_.socket.c_str()) != 0) return 1;
+    if (send(bad.helper.fd(), "nonsense", 8, 0) != 8) return 2;
+    const bool is_ended = becomes([&] {
+      tto_helper_event event;
+      bad.helper.poll_event(event);
+      return !bad.helper.is_connected();
+    });
+    if (!is_ended) return 3;
+    return good.helper.listen(bound_socket("0.0.0.0", kPort, true)) ? 0 : 4;
+  });
+  EXPECT_EQ(client.wait(), 0);
+  EXPECT_NE(lab_.log().find("malformed message: no header"), std::string::npos);
+}
+
 }  // namespace
 }  // namespace ttod::testing

@@ -1,0 +1,321 @@
+// The protocol, against a host that owns nothing: what a hostile client sends ends its session and nothing else.
+#include "kmod-helper/session.hh"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/socket.h>
+
+#include <cstring>
+#include <random>
+
+namespace ttod {
+namespace {
+
+class FakeHost : public SessionHost {
+ public:
+  PortAnswer open_port(uint32_t, const Peer&, const tto_helper_open_port& wish, Fd socket) override {
+    ++calls;
+    PortAnswer answer;
+    EXPECT_TRUE(socket);
+    if (wish.frame_count == 1) answer.refusal = TTO_REFUSED_LIMIT;
+    answer.port.slot = 5;
+    answer.xsk.reset(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+    answer.region.reset(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+    return answer;
+  }
+  tto_helper_grant listen(uint32_t, const Peer&, Fd placeholder) override {
+    ++calls;
+    EXPECT_TRUE(placeholder);
+    tto_helper_grant grant{};
+    grant.grant_id = next_grant;
+    grant.reason = next_grant == 0 ? TTO_REFUSED_IN_USE : TTO_REFUSED_NONE;
+    return grant;
+  }
+  tto_helper_grant open_flow(uint32_t, const Peer&, const tto_helper_flow& flow, Fd placeholder) override {
+    ++calls;
+    EXPECT_TRUE(placeholder);
+    tto_helper_grant grant{};
+    grant.grant_id = flow.remote_port;
+    return grant;
+  }
+  void release(uint32_t, const tto_helper_release_item& item) override { released.push_back(item.grant_id); }
+
+  int calls = 0;
+  uint64_t next_grant = 9;
+  std::vector<uint64_t> released;
+};
+
+class SessionTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    int pair[2];
+    ASSERT_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+    client_.reset(pair[0]);
+    session_.emplace(host_, 77, Peer{1, 1000, 1000}, Fd(pair[1]));
+  }
+
+  template <typename T>
+  static void head(T& message, uint16_t type, size_t bytes = sizeof(T), uint32_t id = 3) {
+    message.header.magic = TTO_HELPER_MAGIC;
+    message.header.type = type;
+    message.header.reserved = 0;
+    message.header.request_id = id;
+    message.header.bytes = static_cast<uint32_t>(bytes);
+  }
+  void send_raw(const void* data, size_t bytes, size_t fds = 0) {
+    std::vector<int> sent(fds, client_.get());
+    iovec piece{const_cast<void*>(data), bytes};
+    msghdr message{};
+    message.msg_iov = &piece;
+    message.msg_iovlen = 1;
+    std::vector<std::byte> control(CMSG_SPACE(fds * sizeof(int)));
+    if (fds > 0) {
+      message.msg_control = control.data();
+      message.msg_controllen = control.size();
+      cmsghdr* c = CMSG_FIRSTHDR(&message);
+      c->cmsg_level = SOL_SOCKET;
+      c->cmsg_type = SCM_RIGHTS;
+      c->cmsg_len = CMSG_LEN(fds * sizeof(int));
+      std::memcpy(CMSG_DATA(c), sent.data(), fds * sizeof(int));
+    }
+    ASSERT_EQ(::sendmsg(client_.get(), &message, 0), static_cast<ssize_t>(bytes));
+  }
+  template <typename T>
+  bool receive(T& out) {
+    std::memset(&out, 0, sizeof out);
+    return ::recv(client_.get(), &out, sizeof out, MSG_DONTWAIT) >= static_cast<ssize_t>(sizeof(tto_helper_header));
+  }
+  void greet() {
+    tto_helper_hello hello{};
+    head(hello, TTO_HELPER_HELLO);
+    hello.version = TTO_HELPER_VERSION;
+    send_raw(&hello, sizeof hello);
+    ASSERT_TRUE(session_->on_readable());
+    tto_helper_welcome welcome;
+    ASSERT_TRUE(receive(welcome));
+    EXPECT_EQ(welcome.session_id, 77u);
+    EXPECT_EQ(welcome.header.request_id, 3u);
+  }
+  /// The message ends the session, reaches no resource, and is answered with `reason`.
+  void expect_end(tto_helper_refusal reason = TTO_REFUSED_MALFORMED) {
+    const int calls = host_.calls;
+    EXPECT_FALSE(session_->on_readable());
+    EXPECT_EQ(host_.calls, calls);
+    tto_helper_refused refused;
+    ASSERT_TRUE(receive(refused));
+    EXPECT_EQ(refused.header.type, TTO_HELPER_REFUSED);
+    EXPECT_EQ(refused.reason, reason);
+  }
+
+  FakeHost host_;
+  Fd client_;
+  std::optional<Session> session_;
+};
+
+TEST_F(SessionTest, hello__welcomes) { greet(); }
+
+TEST_F(SessionTest, hello__other_version_is_refused_and_ends) {
+  tto_helper_hello hello{};
+  head(hello, TTO_HELPER_HELLO);
+  hello.version = TTO_HELPER_VERSION + 1;
+  send_raw(&hello, sizeof hello);
+  expect_end(TTO_REFUSED_VERSION);
+}
+
+TEST_F(SessionTest, hello__a_second_one_ends) {
+  greet();
+  tto_helper_hello hello{};
+  head(hello, TTO_HELPER_HELLO);
+  hello.version = TTO_HELPER_VERSION;
+  send_raw(&hello, sizeof hello);
+  expect_end();
+}
+
+TEST_F(SessionTest, request_before_hello__ends) {
+  tto_helper_listen listen{};
+  head(listen, TTO_HELPER_LISTEN);
+  send_raw(&listen, sizeof listen, 1);
+  expect_end();
+}
+
+TEST_F(SessionTest, every_truncation_of_every_request__ends) {
+  const struct {
+    uint16_t type;
+    size_t bytes, fds;
+  } requests[] = {{TTO_HELPER_OPEN_PORT, sizeof(tto_helper_open_port), 1},
+                  {TTO_HELPER_LISTEN, sizeof(tto_helper_listen), 1},
+                  {TTO_HELPER_OPEN_FLOWS, offsetof(tto_helper_open_flows, flows) + sizeof(tto_helper_flow), 1},
+                  {TTO_HELPER_RELEASE, offsetof(tto_helper_release, items) + sizeof(tto_helper_release_item), 0}};
+  for (const auto& r : requests) {
+    for (size_t bytes = 1; bytes <= r.bytes + 1; ++bytes) {
+      if (bytes == r.bytes) continue;
+      SetUp();
+      greet();
+      std::vector<std::byte> message(std::max(bytes, sizeof(tto_helper_open_flows)));
+      auto* batch = reinterpret_cast<tto_helper_open_flows*>(message.data());
+      head(*batch, r.type, bytes);
+      if (r.type >= TTO_HELPER_OPEN_FLOWS) batch->count = 1;
+      send_raw(message.data(), bytes, r.fds);
+      expect_end();
+    }
+  }
+}
+
+TEST_F(SessionTest, wrong_header__ends) {
+  for (int field = 0; field < 4; ++field) {
+    SetUp();
+    greet();
+    tto_helper_listen listen{};
+    head(listen, TTO_HELPER_LISTEN);
+    if (field == 0) listen.header.magic ^= 1;
+    if (field == 1) listen.header.bytes += 1;
+    if (field == 2) listen.header.reserved = 1;
+    if (field == 3) listen.header.type = 99;
+    send_raw(&listen, sizeof listen, 1);
+    expect_end();
+  }
+}
+
+TEST_F(SessionTest, too_large_message__ends) {
+  greet();
+  std::vector<std::byte> big(TTO_HELPER_MAX_MESSAGE + 1);
+  send_raw(big.data(), big.size());
+  expect_end();
+}
+
+TEST_F(SessionTest, wrong_number_of_descriptors__ends) {
+  for (const size_t fds : {size_t{0}, size_t{2}, size_t{64}, size_t{200}}) {
+    SetUp();
+    greet();
+    tto_helper_open_port wish{};
+    head(wish, TTO_HELPER_OPEN_PORT);
+    send_raw(&wish, sizeof wish, fds);
+    expect_end();
+  }
+}
+
+TEST_F(SessionTest, batch_counts__must_agree_with_size_and_descriptors) {
+  for (const uint32_t count : {0u, 1u, 3u, 64u, 65u, 0xffffffffu}) {
+    SetUp();
+    greet();
+    tto_helper_open_flows flows{};
+    const size_t bytes = offsetof(tto_helper_open_flows, flows) + 2 * sizeof(tto_helper_flow);
+    head(flows, TTO_HELPER_OPEN_FLOWS, bytes);
+    flows.count = count;
+    send_raw(&flows, bytes, 2);
+    expect_end();
+  }
+  SetUp();
+  greet();
+  tto_helper_open_flows flows{};
+  const size_t bytes = offsetof(tto_helper_open_flows, flows) + 2 * sizeof(tto_helper_flow);
+  head(flows, TTO_HELPER_OPEN_FLOWS, bytes);
+  flows.count = 2;
+  send_raw(&flows, bytes, 1);
+  expect_end();
+}
+
+TEST_F(SessionTest, open_flows__one_answer_per_flow_in_order) {
+  greet();
+  tto_helper_open_flows flows{};
+  flows.count = TTO_HELPER_MAX_BATCH;
+  for (uint32_t i = 0; i < flows.count; ++i) flows.flows[i].remote_port = static_cast<uint16_t>(i + 100);
+  head(flows, TTO_HELPER_OPEN_FLOWS);
+  send_raw(&flows, sizeof flows, TTO_HELPER_MAX_BATCH);
+  ASSERT_TRUE(session_->on_readable());
+  tto_helper_granted granted;
+  ASSERT_TRUE(receive(granted));
+  ASSERT_EQ(granted.count, TTO_HELPER_MAX_BATCH);
+  for (uint32_t i = 0; i < granted.count; ++i) EXPECT_EQ(granted.grants[i].grant_id, i + 100);
+}
+
+TEST_F(SessionTest, refusals__are_answers_and_the_session_goes_on) {
+  greet();
+  tto_helper_open_port wish{};
+  head(wish, TTO_HELPER_OPEN_PORT, sizeof wish, 8);
+  wish.frame_count = 1;
+  send_raw(&wish, sizeof wish, 1);
+  ASSERT_TRUE(session_->on_readable());
+  tto_helper_refused refused;
+  ASSERT_TRUE(receive(refused));
+  EXPECT_EQ(refused.reason, TTO_REFUSED_LIMIT);
+  EXPECT_EQ(refused.header.request_id, 8u);
+  host_.next_grant = 0;
+  tto_helper_listen listen{};
+  head(listen, TTO_HELPER_LISTEN);
+  send_raw(&listen, sizeof listen, 1);
+  ASSERT_TRUE(session_->on_readable());
+  ASSERT_TRUE(receive(refused));
+  EXPECT_EQ(refused.reason, TTO_REFUSED_IN_USE);
+}
+
+TEST_F(SessionTest, release__reaches_the_host) {
+  greet();
+  tto_helper_release release{};
+  release.count = 2;
+  release.items[0].grant_id = 4;
+  release.items[1].grant_id = 6;
+  const size_t bytes = offsetof(tto_helper_release, items) + 2 * sizeof(tto_helper_release_item);
+  head(release, TTO_HELPER_RELEASE, bytes);
+  send_raw(&release, bytes);
+  ASSERT_TRUE(session_->on_readable());
+  EXPECT_EQ(host_.released, (std::vector<uint64_t>{4, 6}));
+}
+
+TEST_F(SessionTest, client_that_reads_nothing__is_given_up_not_waited_for) {
+  greet();
+  tto_helper_open_port wish{};
+  head(wish, TTO_HELPER_OPEN_PORT);
+  wish.frame_count = 1;
+  bool is_alive = true;
+  for (int i = 0; i < 100000 && is_alive; ++i) {
+    iovec piece{&wish, sizeof wish};
+    msghdr message{};
+    message.msg_iov = &piece;
+    message.msg_iovlen = 1;
+    alignas(cmsghdr) std::byte control[CMSG_SPACE(sizeof(int))] = {};
+    message.msg_control = control;
+    message.msg_controllen = sizeof control;
+    cmsghdr* c = CMSG_FIRSTHDR(&message);
+    c->cmsg_level = SOL_SOCKET;
+    c->cmsg_type = SCM_RIGHTS;
+    c->cmsg_len = CMSG_LEN(sizeof(int));
+    const int fd = client_.get();
+    std::memcpy(CMSG_DATA(c), &fd, sizeof fd);
+    if (::sendmsg(client_.get(), &message, MSG_DONTWAIT) < 0) break;
+    is_alive = session_->on_readable();
+  }
+  EXPECT_FALSE(is_alive);
+  EXPECT_NE(session_->why().find("does not read"), std::string::npos);
+}
+
+TEST_F(SessionTest, random_messages__never_crash) {
+  const uint32_t seed = 20240611;
+  std::printf("seed %u\n", seed);
+  std::mt19937 random(seed);
+  for (int round = 0; round < 3000; ++round) {
+    SetUp();
+    greet();
+    std::vector<std::byte> message(1 + random() % 600);
+    for (std::byte& b : message) b = static_cast<std::byte>(random());
+    if (message.size() >= sizeof(tto_helper_header)) {
+      tto_helper_header header{};
+      header.magic = TTO_HELPER_MAGIC;
+      header.type = static_cast<uint16_t>(1 + random() % 6);
+      header.bytes = static_cast<uint32_t>(message.size());
+      std::memcpy(message.data(), &header, sizeof header);
+    }
+    send_raw(message.data(), message.size(), random() % 3);
+    session_->on_readable();
+  }
+}
+
+TEST_F(SessionTest, hang_up__ends) {
+  greet();
+  client_.reset();
+  EXPECT_FALSE(session_->on_readable());
+  EXPECT_EQ(session_->why(), "closed by the client");
+}
+
+}  // namespace
+}  // namespace ttod
