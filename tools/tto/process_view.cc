@@ -164,6 +164,22 @@ int open_memfd(int pid, int fd, bool writable) {
   return opened;
 }
 
+/// Is `pid` the page's own process, by the number it has here or in its own pid namespace? Others (a forked child, a tool
+/// that keeps the page) may hold the file too.
+bool is_own_page(const std::string& page, int pid) {
+  Fd fd(open(page.c_str(), O_RDONLY | O_CLOEXEC));
+  uint32_t written = 0;
+  if (fd.get() < 0 || !read_at(fd.get(), &written, sizeof written, offsetof(tto_stats_page, pid))) return false;
+  if (int(written) == pid) return true;
+  auto raw = read_file(("/proc/" + std::to_string(pid) + "/status").c_str(), 8192);
+  std::string status(raw.begin(), raw.end());
+  size_t at = status.find("\nNSpid:");
+  if (at == std::string::npos) return false;
+  std::string line = status.substr(at, status.find('\n', at + 1) - at);
+  size_t last = line.find_last_of(" \t");
+  return last != std::string::npos && std::atoi(line.c_str() + last) == int(written);
+}
+
 std::vector<int> find_processes(int* denied) {
   std::vector<int> pids;
   if (denied != nullptr) *denied = 0;
@@ -173,7 +189,8 @@ std::vector<int> find_processes(int* denied) {
     int pid = std::atoi(entry->d_name);
     bool no = false;
     if (pid <= 0) continue;
-    if (!find_memfd(pid, TTO_STATS_NAME, &no).empty()) pids.push_back(pid);
+    std::string page = find_memfd(pid, TTO_STATS_NAME, &no);
+    if (!page.empty() && is_own_page(page, pid)) pids.push_back(pid);
     if (no && denied != nullptr) ++*denied;
   }
   closedir(d);
