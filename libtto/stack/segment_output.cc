@@ -61,14 +61,11 @@ Stack::Impl::Posted Stack::Impl::post(Socket& s, const tcp::Output& output, Inst
       request.segment.flags = static_cast<uint8_t>(request.segment.flags & ~(wire::kFin | wire::kPsh));
     }
   }
-  switch (device.post_send(request)) {
-    case device::SendStatus::kOk: break;
-    case device::SendStatus::kNoSpace: return Posted::kNoRoom;
-    default:
-      // The device refuses what we should never have asked for: our bug, and the end of this connection only.
-      TTO_SOUND(!"the device refused a send request");
-      s.connection_.app_abort(now);
-      return Posted::kNoFrame;
+  const device::SendStatus status = device.post_send(request);
+  if (status == device::SendStatus::kNoSpace) return Posted::kNoRoom;
+  if (!TTO_SOUND(status == device::SendStatus::kOk)) {
+    s.connection_.app_abort(now);  // the end of this connection only
+    return Posted::kNoFrame;
   }
   const StreamOffset sent_to = payload.end;
   s.connection_.on_emitted(output, sent_to, now);
