@@ -24,6 +24,7 @@ CancellationPoint::~CancellationPoint() {
 LockedCall::LockedCall(int fd, uint64_t word) {
   const FdWordParts parts = FdWordParts::of(word);
   if (parts.index == 0) return;
+  notice_if_forked();
   SocketEntry& entry = entry_at(parts.index);
   Stack* stack = entry.stack.load(std::memory_order_acquire);
   if (stack != nullptr) {

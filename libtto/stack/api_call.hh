@@ -8,6 +8,7 @@
 #include "libtto/socket/stream_socket.hh"
 #include "libtto/stack/fd_table.hh"
 #include "libtto/stack/io_vector.hh"
+#include "libtto/stack/process.hh"
 #include "libtto/stack/runtime.hh"
 #include "libtto/stack/waiting.hh"
 

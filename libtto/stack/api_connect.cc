@@ -6,6 +6,7 @@
 #include "libtto/include/tto/tto.h"
 #include "libtto/stack/api_call.hh"
 #include "libtto/stack/epoll_set.hh"
+#include "libtto/stack/fd_mirror.hh"
 
 namespace tto::stack {
 
@@ -65,7 +66,9 @@ stats::Counter open_stream(int fd, uint64_t word, const Runtime::Connect& wish) 
   if (entry.is_unservable) return stats::Counter::kernel_bad_socket;
   Runtime& runtime = Runtime::instance();
   stats::Counter reason = stats::Counter::kernel_no_resource;
+  notice_if_forked();
   Stack* stack = runtime.stack_for(fd, &reason);
+  show_descriptors();
   if (stack == nullptr) return reason;
   Stack::ConnectRequest request;
   reason = runtime.prepare_connect(*stack, fd, wish, request);

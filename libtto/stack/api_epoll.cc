@@ -119,6 +119,7 @@ int control_ours(int epfd, int operation, int fd, epoll_event* event, SocketEntr
 }
 
 int control_tracked(int epfd, int operation, int fd, epoll_event* event) {
+  notice_if_forked();
   decide_listener(fd);
   for (;;) {
     const uint64_t word = fd_word(fd);
@@ -264,6 +265,7 @@ int wait_in_kernel(const Wait& w, EpollSet& set, int64_t left_ns) {
 }
 
 int wait_on(const Wait& w) {
+  notice_if_forked();
   if (w.capacity <= 0 || w.capacity > INT_MAX / static_cast<int>(sizeof(epoll_event))) return -EINVAL;
   if (is_bad_range(w.events, static_cast<size_t>(w.capacity) * sizeof(epoll_event))) return -EFAULT;
   const Instant begin = Runtime::instance().now();

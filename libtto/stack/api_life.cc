@@ -117,6 +117,7 @@ uint64_t take_word(int fd) {
 namespace {
 
 int close_known(int fd) {
+  notice_if_forked();
   uint64_t word = fd_word(fd);
   if (path_of(word) == Path::kInternal) {
     Runtime::instance().counters().add(stats::Counter::socket_internal_protected);

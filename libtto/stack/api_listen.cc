@@ -7,6 +7,7 @@
 #include "libtto/include/tto/tto.h"
 #include "libtto/stack/api_call.hh"
 #include "libtto/stack/epoll_set.hh"
+#include "libtto/stack/fd_mirror.hh"
 #include "libtto/stack/interruption.hh"
 
 namespace tto::stack {
@@ -55,7 +56,9 @@ stats::Counter open_listener(int fd, uint64_t word) {
   if (entry.is_unservable) return stats::Counter::kernel_bad_socket;
   Runtime& runtime = Runtime::instance();
   stats::Counter reason = stats::Counter::kernel_no_resource;
+  notice_if_forked();
   Stack* stack = runtime.stack_for(fd, &reason);
+  show_descriptors();
   if (stack == nullptr) return reason;
   Stack::ListenRequest request;
   if (!fill_listen_request(fd, entry, request)) return stats::Counter::kernel_bad_socket;

@@ -228,6 +228,7 @@ int poll_kernel(const Poll& poll) {
 }
 
 int poll_any(const Poll& poll) {
+  notice_if_forked();
   if (poll.count > INT_MAX || is_bad_range(poll.fds, poll.count * sizeof(pollfd))) return poll_kernel(poll);
   Stack* stack = find_stack(poll.fds, poll.count);
   return stack == nullptr ? poll_kernel(poll) : poll_both(poll, *stack);

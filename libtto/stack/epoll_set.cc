@@ -358,6 +358,9 @@ void abandon_epoll_sets() {
     EpollSet& set = epoll_set_at(i);
     set.stack.store(nullptr, std::memory_order_relaxed);
     set.kernel_sleepers.store(0, std::memory_order_relaxed);
+    close_internal_fd(set.event_fd);  // shared with the parent
+    set.event_fd = -1;
+    set.is_signalled = false;
   }
 }
 

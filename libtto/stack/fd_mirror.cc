@@ -3,6 +3,7 @@
 #include "libtto/base/sys.hh"
 #include "libtto/include/tto/tto.h"
 #include "libtto/socket/stream_socket.hh"
+#include "libtto/stack/runtime.hh"
 
 namespace tto::stack {
 
@@ -47,6 +48,12 @@ void show_fds_in(tto_stats_page* page) {
     const FdWordParts parts = FdWordParts::of(word);
     mirror_fd(fd, parts.path, parts.reason, nullptr);
   });
+}
+
+void show_descriptors() {
+  tto_stats_page* page = Runtime::instance().stats_page();
+  StackLockGuard guard(api_lock());
+  if (g_page != page) show_fds_in(page);
 }
 
 }  // namespace tto::stack

@@ -10,5 +10,7 @@ namespace tto::stack {
 void mirror_fd(int fd, Path path, stats::Counter reason, const SocketEntry* entry);
 /// From now on `page` shows the descriptors; null: none (a forked child, before it has its own).
 void show_fds_in(tto_stats_page* page);
+/// Shows them in the process's page, made by now. Takes api_lock().
+void show_descriptors();
 
 }  // namespace tto::stack

@@ -3,6 +3,7 @@
 #include "libtto/include/tto/tto.h"
 #include "libtto/stack/api_call.hh"
 #include "libtto/stack/epoll_set.hh"
+#include "libtto/stack/fd_mirror.hh"
 #include "libtto/stack/stack_impl.hh"
 
 namespace tto::stack {
@@ -30,11 +31,9 @@ size_t unfinished_count(Stack& stack) {
 
 /// The connections are the parent's; listeners stay listening, in the kernel.
 void lose_sockets() {
-  for_each_known(0, kFdMapLimit - 1, [](int fd, uint64_t word) {
-    if (!is_tcp(word)) {
-      if (path_of(word) == Path::kInternal) forget(fd);
-      return;
-    }
+  show_fds_in(nullptr);
+  for_each_known(0, kFdMapLimit - 1, [](int, uint64_t word) {
+    if (!is_tcp(word)) return;
     SocketEntry& entry = entry_at(FdWordParts::of(word).index);
     entry.stream = nullptr;
     if (entry.listener == nullptr && entry.kind != SocketEntry::Kind::kListener) {
@@ -70,8 +69,6 @@ void after_fork_child() {
   }
   api_lock().unlock();
 }
-
-bool is_unnoticed_child() { return Runtime::instance().is_forked_child(); }
 
 void notice_child() {
   api_lock().reset();
