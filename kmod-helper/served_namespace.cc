@@ -117,7 +117,8 @@ bool ServedNamespace::add_link(const nlmsghdr* message, std::map<int, Nic>& link
   if (info->ifi_type != ARPHRD_ETHER || attributes.has(IFLA_MASTER)) return false;
   Nic nic;
   nic.ifindex = nic.device = info->ifi_index;
-  nic.is_up = (info->ifi_flags & IFF_UP) != 0 && (info->ifi_flags & IFF_RUNNING) != 0;
+  // The carrier itself: IFF_RUNNING follows it up to a second later.
+  nic.is_up = (info->ifi_flags & IFF_UP) != 0 && (info->ifi_flags & IFF_LOWER_UP) != 0;
   nic.name = attributes.text(IFLA_IFNAME);
   nic.mtu = attributes.u32(IFLA_MTU, 1500);
   if (const void* mac = attributes.data(IFLA_ADDRESS, 6)) std::memcpy(nic.mac.data(), mac, 6);

@@ -203,7 +203,8 @@ struct NetView::Impl {
     if (!name.empty()) std::memcpy(link.name, name.data(), std::min(name.size(), sizeof(link.name) - 1));
     link.mtu_bytes = attributes.u32(IFLA_MTU);
     read_mac(attributes.get(IFLA_ADDRESS), link.mac);
-    link.is_up = (info.ifi_flags & (IFF_UP | IFF_RUNNING)) == (IFF_UP | IFF_RUNNING);
+    // The carrier itself: IFF_RUNNING follows it up to a second later.
+    link.is_up = (info.ifi_flags & (IFF_UP | IFF_LOWER_UP)) == (IFF_UP | IFF_LOWER_UP);
     link.is_loopback = (info.ifi_flags & IFF_LOOPBACK) != 0;
     read_vlan(attributes, link);
     Link& held = links[link.ifindex];
