@@ -78,6 +78,15 @@ struct {
   __type(value, __u8);
 } tto_seen_macs SEC(".maps");
 
+/* Tuples of segments that reached a listen entry and were handed to this slot, lately: what a listener may answer. The
+ * kernel had no socket of that tuple when the segment came. */
+struct {
+  __uint(type, BPF_MAP_TYPE_LRU_HASH);
+  __uint(max_entries, 65536);
+  __type(key, struct tto_flow_key);
+  __type(value, __u32);
+} tto_arrivals SEC(".maps");
+
 struct {
   __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
   __uint(max_entries, TTO_STEER_COUNTS);

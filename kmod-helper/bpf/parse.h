@@ -51,6 +51,11 @@ static __always_inline void copy_v6(__u8 out[16], const struct in6_addr *v6) {
   __builtin_memcpy(out, v6, 16);
 }
 
+static __always_inline int is_v4_mapped(const __u8 a[16]) {
+  const __u32 *words = (const __u32 *)a;
+  return (words[0] | words[1] | (words[2] ^ bpf_htonl(0xffff))) == 0;
+}
+
 static __always_inline enum parse_result parse_ip(void *data, void *end, struct ip_frame *f) {
   struct ethhdr *eth = data;
   if ((void *)(eth + 1) > end) return PARSE_MALFORMED;
@@ -88,6 +93,8 @@ static __always_inline enum parse_result parse_ip(void *data, void *end, struct 
     if (ip->version != 6) return PARSE_MALFORMED;
     copy_v6(f->source, &ip->saddr);
     copy_v6(f->destination, &ip->daddr);
+    /* Would pass for IPv4 in the maps' keys. */
+    if (is_v4_mapped(f->source) || is_v4_mapped(f->destination)) return PARSE_MALFORMED;
     f->protocol = ip->nexthdr;
     f->fragment = 0;
     f->ip_bytes = bpf_ntohs(ip->payload_len) + sizeof(*ip);

@@ -95,7 +95,9 @@ static __always_inline int steer_tcp(struct xdp_md *ctx, struct ip_frame *f, voi
   if (group->state != TTO_ENTRY_STEER) return count_and_pass(TTO_STEER_PASS_HOLD);
   if (kernel_owns(ctx, f, tcp)) return count_and_pass(TTO_STEER_PASS_KERNEL);
   if (tcp->syn) remember_mac(f);
-  return steer_to(group_member(group, f, tcp->source), TTO_STEER_LISTEN);
+  __u32 slot = group_member(group, f, tcp->source);
+  bpf_map_update_elem(&tto_arrivals, &key, &slot, BPF_ANY);
+  return steer_to(slot, TTO_STEER_LISTEN);
 }
 
 /* `f` quotes, after 8 bytes of ICMP, a packet that this host sent: its source is our side of the flow. */

@@ -11,7 +11,7 @@
 
 #include <linux/types.h>
 
-#define TTO_MAPS_VERSION 1
+#define TTO_MAPS_VERSION 2
 #define TTO_MAX_SLOTS 1024
 #define TTO_MAX_NICS 256
 #define TTO_GROUP_SLOTS 8

@@ -5,8 +5,9 @@
  *     is the frame's (shorter only by Ethernet's padding to 60 bytes);
  *   - its source MAC is a NIC of the slot's namespace and its destination MAC a neighbour on that NIC;
  *   - its tuple, reversed, is a flow entry of this slot; or, with no flow entry, it is a SYN-ACK or RST from a listen
- *     entry of this slot. A SYN-ACK makes the flow entry, so that accepting needs no call to ttod. (A listener must
- *     answer stray segments with RST, RFC 9293 3.10.7.2.)
+ *     entry of this slot, to a tuple from which steer has lately brought it a segment. A SYN-ACK makes the flow entry, so that
+ *     accepting needs no call to ttod. (A listener must answer stray segments with RST, RFC 9293 3.10.7.2.) Without the
+ *     segment before it, either could be aimed at a connection of the kernel's on the same port.
  *
  * The frame was copied out of the process's memory before it came here, so it cannot change under the check. */
 #include "maps.bpf.h"
@@ -44,12 +45,15 @@ static __always_inline __u32 check_owner(__u32 slot, struct tto_slot_info *info,
   __builtin_memcpy(listen.local, key->local, 16);
   struct tto_listen_group *group = bpf_map_lookup_elem(&tto_olt, &listen);
   if (!group || group->state != TTO_ENTRY_STEER || !group_has(group, slot)) return TTO_TX_DROP_NOT_OWNER;
+  __u32 *asked = bpf_map_lookup_elem(&tto_arrivals, key);
+  if (!asked || *asked != slot) return TTO_TX_DROP_NOT_OWNER;
   if (!is_syn_ack) return TTO_TX_SENT_LISTEN_RST;
 
   if (info->flow_count >= info->flow_limit) return TTO_TX_DROP_LIMIT;
   struct tto_flow_value made = {.slot = slot, .state = TTO_ENTRY_STEER, .accepted = 1};
   long failed = bpf_map_update_elem(&tto_flt, key, &made, BPF_NOEXIST);
   if (failed) return failed == -17 ? TTO_TX_DROP_NOT_OWNER : TTO_TX_DROP_LIMIT;
+  bpf_map_delete_elem(&tto_arrivals, key);
   __sync_fetch_and_add(&info->flow_count, 1);
   return TTO_TX_SENT_SYN_ACK;
 }
