@@ -13,6 +13,8 @@ namespace {
 
 using tto::wire::IpAddress;
 
+constexpr size_t kRechecksPerTurn = 4096;  // some milliseconds
+
 tto_helper_grant refused(tto_helper_refusal reason) {
   tto_helper_grant grant{};
   grant.reason = reason;
@@ -30,6 +32,13 @@ tto_flow_key flow_key(const Nic& nic, const tto_helper_flow& flow) {
   key.local_port = htons(flow.local_port);
   key.remote_port = htons(flow.remote_port);
   return key;
+}
+
+/// Is the port the socket's own at this address? It may be another user's in the other family, or on another device.
+bool may_use(const Placeholder& bound, const IpAddress& local, uint32_t ifindex) {
+  if (bound.bound_ifindex != 0 && static_cast<uint32_t>(bound.bound_ifindex) != ifindex) return false;
+  if (!bound.is_wildcard) return bound.address == local;
+  return local.is_v4() ? bound.serves_v4 : bound.serves_v6;
 }
 
 /// The entries a listener should have on one NIC.
@@ -139,7 +148,8 @@ tto_helper_refusal Leases::install(uint64_t id, Listen& lease) {
 tto_helper_grant Leases::listen(const LeaseOwner& owner, ServedNamespace& netns, Fd placeholder) {
   if (count_of(owner.session, true) >= policy_.limits.listens_per_process) return refused(TTO_REFUSED_LIMIT);
   const std::optional<Placeholder> bound = read_placeholder(placeholder.get());
-  if (!bound) return refused(TTO_REFUSED_BAD_SOCKET);
+  // A socket that is bound only proves nothing: with SO_REUSEADDR somebody else may be listening on its port.
+  if (!bound || !bound->is_listening) return refused(TTO_REFUSED_BAD_SOCKET);
   const uint64_t id = next_id_++;
   const auto at = listens_.emplace(id, Listen{owner, &netns, std::move(placeholder), *bound, {}}).first;
   const tto_helper_refusal refusal = install(id, at->second);
@@ -162,7 +172,7 @@ tto_helper_grant Leases::open_flow(const LeaseOwner& owner, ServedNamespace& net
   tuple.local_port = flow.local_port;
   tuple.remote_port = flow.remote_port;
   if (!bound || bound->is_listening || bound->port != flow.local_port || flow.remote_port == 0 ||
-      tuple.local.is_v4() != tuple.remote.is_v4() || (!bound->is_wildcard && bound->address != tuple.local))
+      tuple.local.is_v4() != tuple.remote.is_v4() || !may_use(*bound, tuple.local, flow.ifindex))
     return refused(TTO_REFUSED_BAD_SOCKET);
   const auto nic = netns.nics().find(static_cast<int>(flow.ifindex));
   if (nic == netns.nics().end() || nic->second.addresses.count(tuple.local.bytes) == 0)
@@ -245,6 +255,24 @@ void Leases::release_all(uint32_t session) {
 void Leases::follow(ServedNamespace& netns) {
   for (auto& [id, lease] : listens_)
     if (lease.netns == &netns) install(id, lease);
+}
+
+void Leases::recheck() {
+  for (auto at = listens_.begin(); at != listens_.end();) {
+    const auto here = at++;
+    const std::optional<Placeholder> now = read_placeholder(here->second.placeholder.get());
+    if (now && now->is_listening && now->port == here->second.bound.port) continue;
+    LOG_NOTICE("slot %u listens on port %u no more: its entries go", here->second.owner.slot, here->second.bound.port);
+    end(here);
+  }
+  auto at = flows_.lower_bound(next_recheck_);
+  for (size_t done = 0; at != flows_.end() && done < kRechecksPerTurn; ++done) {
+    const auto here = at++;
+    if (bound_port(here->second.placeholder.get()) == ntohs(here->second.key.local_port)) continue;
+    LOG_NOTICE("slot %u gave up the port of a flow: its entry goes", here->second.owner.slot);
+    end(here);
+  }
+  next_recheck_ = at == flows_.end() ? 0 : at->first;
 }
 
 size_t Leases::count_of(uint32_t session, bool listens) const {

@@ -44,6 +44,9 @@ class Leases {
 
   /// Addresses or interfaces of the namespace changed: wildcard listeners follow.
   void follow(ServedNamespace& netns);
+  /// A placeholder stays in its client's hands: who gave up its port (shutdown, AF_UNSPEC) loses the entries, or would
+  /// receive what is meant for the port's next owner. All listeners, and some of the flows each time.
+  void recheck();
   size_t count_of(uint32_t session, bool listens) const;
 
  private:
@@ -73,6 +76,7 @@ class Leases {
   Steering& steering_;
   const Policy& policy_;
   uint64_t next_id_ = 1;
+  uint64_t next_recheck_ = 0;  // grant
   std::map<uint64_t, Listen> listens_;
   std::map<uint64_t, Flow> flows_;
   std::map<tto_listen_key, std::vector<uint64_t>, ByBytes<tto_listen_key>> groups_;  // the listens behind an entry

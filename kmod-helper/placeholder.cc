@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <cerrno>
 
 #ifndef SO_BINDTOIFINDEX
 #define SO_BINDTOIFINDEX 62
@@ -22,15 +23,36 @@ std::optional<int> option(int fd, int level, int name) {
   return value;
 }
 
+/// getsockname() goes on naming a port that the kernel chose and took back when a connect() failed. Only bind() tells:
+/// it refuses whoever has a port. (Where it succeeds, a port of the kernel's choice comes in place of the lost one.)
+bool holds_a_port(int fd) {
+  sockaddr_in v4{};
+  sockaddr_in6 v6{};
+  v4.sin_family = AF_INET;
+  v6.sin6_family = AF_INET6;
+  const bool is_v6 = option(fd, SOL_SOCKET, SO_DOMAIN) == AF_INET6;
+  const auto* any = is_v6 ? reinterpret_cast<const sockaddr*>(&v6) : reinterpret_cast<const sockaddr*>(&v4);
+  return ::bind(fd, any, is_v6 ? sizeof v6 : sizeof v4) != 0 && errno == EINVAL;
+}
+
 }  // namespace
 
 bool is_tcp_socket_of(int fd, uint32_t uid) {
-  struct stat file {};
-  if (::fstat(fd, &file) != 0 || !S_ISSOCK(file.st_mode)) return false;
-  if (uid != 0 && file.st_uid != uid) return false;
+  // Nothing is asked of what is no socket: a file may belong to a file system that a client serves, and never answers.
   const auto domain = option(fd, SOL_SOCKET, SO_DOMAIN);
-  return (domain == AF_INET || domain == AF_INET6) && option(fd, SOL_SOCKET, SO_TYPE) == SOCK_STREAM &&
-         option(fd, SOL_SOCKET, SO_PROTOCOL) == IPPROTO_TCP;
+  if (domain != AF_INET && domain != AF_INET6) return false;
+  struct stat file {};
+  if (::fstat(fd, &file) != 0 || (uid != 0 && file.st_uid != uid)) return false;
+  return option(fd, SOL_SOCKET, SO_TYPE) == SOCK_STREAM && option(fd, SOL_SOCKET, SO_PROTOCOL) == IPPROTO_TCP;
+}
+
+uint16_t bound_port(int fd) {
+  if (!holds_a_port(fd)) return 0;
+  sockaddr_storage name{};
+  socklen_t bytes = sizeof name;
+  if (::getsockname(fd, reinterpret_cast<sockaddr*>(&name), &bytes) != 0) return 0;
+  if (name.ss_family == AF_INET) return ntohs(reinterpret_cast<const sockaddr_in&>(name).sin_port);
+  return name.ss_family == AF_INET6 ? ntohs(reinterpret_cast<const sockaddr_in6&>(name).sin6_port) : uint16_t{0};
 }
 
 std::optional<Placeholder> read_placeholder(int fd) {
@@ -38,6 +60,7 @@ std::optional<Placeholder> read_placeholder(int fd) {
   socklen_t bytes = sizeof info;
   if (::getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &bytes) != 0) return std::nullopt;
   if (info.tcpi_state != TCP_LISTEN && info.tcpi_state != TCP_CLOSE) return std::nullopt;
+  if (!holds_a_port(fd)) return std::nullopt;
   char ulp[16] = {};
   bytes = sizeof ulp;
   if (::getsockopt(fd, IPPROTO_TCP, TCP_ULP, ulp, &bytes) == 0 && ulp[0] != '\0') return std::nullopt;

@@ -21,6 +21,8 @@ struct Placeholder {
 
 /// True for a TCP socket (not MPTCP, not another protocol) of this owner. Root may send anybody's.
 bool is_tcp_socket_of(int fd, uint32_t uid);
+/// The port it is bound to, 0 if none.
+uint16_t bound_port(int fd);
 /// Reads a bound placeholder; empty unless its state is LISTEN, or CLOSE and bound.
 std::optional<Placeholder> read_placeholder(int fd);
 
