@@ -1,5 +1,6 @@
 #include "kmod-helper/server.hh"
 
+#include <fcntl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -23,6 +24,7 @@ constexpr int kIdleMs = 500;  // how often put-off work is looked at
 constexpr int kBusyMs = 5;    // while there is some
 constexpr int kBacklog = 128;
 constexpr int kLastTurns = 1000;
+constexpr size_t kMaxClosesPending = 4096;  // of one user, before he gets no new session
 
 [[noreturn]] void throw_errno(const std::string& what) {
   throw std::system_error(errno, std::generic_category(), what);
@@ -99,12 +101,24 @@ void Server::open_socket() {
   if (::chmod(path.c_str(), policy_.socket_mode) != 0) throw_errno("chmod " + path);
   if (::listen(listener_.get(), kBacklog) != 0) throw_errno("listen " + path);
   loop_.watch(listener_.get(), [this](uint32_t) { on_connection(); });
+  spare_.reset(::open("/dev/null", O_RDONLY | O_CLOEXEC));
   LOG_NOTICE("serving %s", path.c_str());
+}
+
+/// Out of descriptors: the spare one serves to close the connection that waits, or the loop would spin on it.
+void Server::turn_away() {
+  LOG_ERROR("out of descriptors: a client is turned away");
+  spare_.reset();
+  Fd(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+  spare_.reset(::open("/dev/null", O_RDONLY | O_CLOEXEC));
 }
 
 void Server::on_connection() {
   Fd socket(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
-  if (!socket) return;
+  if (!socket) {
+    if (errno == EMFILE || errno == ENFILE) turn_away();
+    return;
+  }
   ucred credentials{};
   socklen_t bytes = sizeof credentials;
   if (::getsockopt(socket.get(), SOL_SOCKET, SO_PEERCRED, &credentials, &bytes) != 0) return;
@@ -114,7 +128,8 @@ void Server::on_connection() {
     of_user += client.session.peer().uid == peer.uid;
     of_process += client.session.peer().pid == peer.pid;
   }
-  if (of_user >= policy_.limits.sessions_per_user || of_process >= policy_.limits.sessions_per_process) {
+  if (closes_pending(peer.uid) > kMaxClosesPending || of_user >= policy_.limits.sessions_per_user ||
+      of_process >= policy_.limits.sessions_per_process) {
     LOG_NOTICE("pid %d uid %u: too many sessions", peer.pid, peer.uid);
     return;
   }
@@ -124,7 +139,14 @@ void Server::on_connection() {
   const auto at = clients_.emplace(id, Client{Session(*this, id, peer, std::move(socket)), std::move(pidfd), {}}).first;
   loop_.watch(fd, [this, id](uint32_t) {
     const auto client = clients_.find(id);
-    if (client != clients_.end() && !client->second.session.on_readable()) end_session(id);
+    if (client == clients_.end()) return;
+    bool goes_on = false;
+    try {
+      goes_on = client->second.session.on_readable();
+    } catch (const std::exception& e) {  // out of descriptors or memory: this client's loss, not everybody's
+      LOG_ERROR("session %u: %s", id, e.what());
+    }
+    if (!goes_on) end_session(id);
   });
   // A forked child may hold the socket longer than the process lives.
   if (at->second.pidfd) loop_.watch(at->second.pidfd.get(), [this, id](uint32_t) { end_session(id); });
@@ -297,6 +319,14 @@ void Server::release(uint32_t session, const tto_helper_release_item& item) {
     if (leases_.release_accepted(port.slot, *port.netns, item.flow)) return;
 }
 
+void Server::upkeep(Clock::time_point now) {
+  ports_.sweep_ended();
+  forget_unused_namespaces();
+  numbers_.maintain();
+  leases_.recheck();
+  for (const auto& [cookie, netns] : namespaces_) netns->maintain(now);
+}
+
 void Server::run() {
   Clock::time_point next_upkeep{};
   bool is_more_due = true;
@@ -305,17 +335,15 @@ void Server::run() {
     // Making a port ahead takes milliseconds: only while nobody is asking for anything, but some time at last.
     const Clock::time_point now = Clock::now();
     const bool is_upkeep_due = now >= next_upkeep;
-    if (events == 0 || is_upkeep_due) {
-      is_more_due = ports_.maintain();
-    } else {
-      is_more_due = true;
+    try {
+      is_more_due = events == 0 || is_upkeep_due ? ports_.maintain() : true;
+      if (!is_upkeep_due) continue;
+      next_upkeep = now + std::chrono::milliseconds(kIdleMs);
+      upkeep(now);
+    } catch (const std::exception& e) {  // out of descriptors or memory, which clients may bring about
+      LOG_ERROR("put off: %s", e.what());
+      is_more_due = false;
     }
-    if (!is_upkeep_due) continue;
-    next_upkeep = now + std::chrono::milliseconds(kIdleMs);
-    ports_.sweep_ended();
-    forget_unused_namespaces();
-    numbers_.maintain();
-    for (const auto& [cookie, netns] : namespaces_) netns->maintain(now);
   }
   // Whoever ended before us is not left behind.
   for (int turn = 0; turn < kLastTurns && loop_.run_once(0) > 0; ++turn) continue;

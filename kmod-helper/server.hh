@@ -50,6 +50,8 @@ class Server : public SessionHost {
   void close();
   void open_socket();
   void on_connection();
+  void turn_away();
+  void upkeep(Clock::time_point now);
   void end_session(uint32_t id);
   ServedNamespace* serve_namespace(int socket);
   void on_namespace_change(uint64_t cookie);
@@ -65,6 +67,7 @@ class Server : public SessionHost {
   VirtualPorts ports_;
   Leases leases_;
   Fd listener_;
+  Fd spare_;  // given up to turn a client away when there is no other
   std::map<uint32_t, Client> clients_;
   std::map<uint64_t, std::unique_ptr<ServedNamespace>> namespaces_;
   uint32_t next_session_ = 1;

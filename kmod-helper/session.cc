@@ -37,7 +37,7 @@ struct Received {
   std::vector<Fd> fds;
 };
 
-Received receive(int socket, std::span<std::byte> buffer) {
+Received receive(int socket, uint32_t uid, std::span<std::byte> buffer) {
   Received r;
   alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(sizeof(int) * (kMaxFds + 1))> control;
   iovec piece{buffer.data(), buffer.size()};
@@ -58,7 +58,7 @@ Received receive(int socket, std::span<std::byte> buffer) {
     for (size_t i = 0; i < count; ++i) {
       int fd = -1;
       std::memcpy(&fd, CMSG_DATA(c) + i * sizeof fd, sizeof fd);
-      r.fds.emplace_back(fd);
+      r.fds.push_back(Fd::of_client(fd, uid));
     }
   }
   return r;
@@ -78,7 +78,7 @@ bool Session::malformed(const char* what) {
 bool Session::on_readable() {
   std::array<std::byte, TTO_HELPER_MAX_MESSAGE> buffer;
   for (int turn = 0; turn < kMessagesPerTurn; ++turn) {
-    Received r = receive(socket_.get(), buffer);
+    Received r = receive(socket_.get(), peer_.uid, buffer);
     if (r.bytes < 0) {
       if (r.error == EAGAIN || r.error == EINTR) return true;
       why_ = "receive error " + std::to_string(r.error);
