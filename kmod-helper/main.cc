@@ -12,6 +12,7 @@
 
 #include "kmod-helper/log.hh"
 #include "kmod-helper/policy.hh"
+#include "kmod-helper/sandbox.hh"
 #include "kmod-helper/server.hh"
 #include "kmod-helper/steering.hh"
 
@@ -117,11 +118,13 @@ int serve(const ttod::Policy& policy, bool self_test) {
   ttod::Fd signals(signalfd(-1, &ends, SFD_CLOEXEC | SFD_NONBLOCK));
   raise_descriptor_limit();
   ttod::Server server(policy);
+  ttod::ensure_bpffs(policy.bpffs);
+  ttod::drop_capabilities();
   server.open();
-  if (self_test) {
-    LOG_NOTICE("self-test: programs loaded, a virtual port is ready: good");
-    return 0;
-  }
+  ttod::confine_system_calls();
+  server.self_test();
+  if (self_test) return 0;
+  server.open_socket();
   server.loop().watch(signals.get(), [&](uint32_t) {
     server.loop().forget(signals.get());
     server.stop();

@@ -74,12 +74,40 @@ Server::Server(const Policy& policy) : policy_(policy), ports_(steering_, policy
 Server::~Server() { close(); }
 
 void Server::open() {
-  ensure_bpffs(policy_.bpffs);
   steering_.open(policy_.pin_dir);
   numbers_.sweep();
   ports_.open();
   ports_.maintain();
-  open_socket();
+}
+
+void Server::self_test() {
+  const auto need = [](bool holds, const char* what) {
+    if (!holds) throw std::runtime_error(std::string("self-test: ") + what);
+  };
+  Fd socket(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  need(netns_cookie_of_socket(socket.get()) != 0, "the kernel tells no namespace cookie (SO_NETNS_COOKIE)");
+  need(static_cast<bool>(netns_of_socket(socket.get())), "cannot learn the namespace of a socket (SIOCGSKNS)");
+  std::optional<ReadyPort> port = ports_.take({});
+  need(port.has_value(), "cannot make a virtual port");
+  const int active = ports_.activate(*port, UINT64_MAX, 1);
+  tto_flow_key key{};  // nic 0 is nobody's
+  const bool is_entered = active == 0 && steering_.add_flow(key, port->slot) == 0;
+  const bool has_device = steering_.slot_has_device(port->slot);
+  const uint32_t slot = port->slot;
+  port.reset();
+  ports_.give_back(slot);
+  {
+    NetnsScope inside(ports_.netns().get());
+    SteerLink link;
+    constexpr uint32_t kLoopbackIfindex = 1;
+    const bool is_attached = steering_.attach_steer(key.nic, kLoopbackIfindex, XdpMode::kGeneric, link) == 0;
+    steering_.detach_steer(key.nic, link);
+    need(is_attached, "cannot attach the steering program");
+  }
+  tto_flow_value left{};
+  need(is_entered && has_device, "cannot enter a port into the maps");
+  need(!steering_.find_flow(key, left), "an entry outlived its port");
+  LOG_NOTICE("self-test: namespaces, virtual port, AF_XDP socket, programs and maps are good");
 }
 
 void Server::open_socket() {

@@ -22,8 +22,13 @@ class Server : public SessionHost {
   explicit Server(const Policy& policy);
   ~Server() override;
 
-  /// Opens everything: maps, hidden namespace, the socket. Throws std::runtime_error (or std::system_error).
+  /// Opens maps and the hidden namespace. Throws std::runtime_error (or std::system_error), like the next two.
   void open();
+  /// Asks for a port and an entry the way a client does, and takes them back: shows that what is needed works with the
+  /// rights that are left.
+  void self_test();
+  /// From here on clients can connect.
+  void open_socket();
   /// Serves until stop(). The stop descriptor is watched by the caller's handler on loop().
   void run();
   void stop() { stopping_ = true; }
@@ -48,7 +53,6 @@ class Server : public SessionHost {
   };
 
   void close();
-  void open_socket();
   void on_connection();
   void turn_away();
   void upkeep(Clock::time_point now);
