@@ -78,7 +78,7 @@ class LevelSleeper final : public Sleeper {
   bool is_ready() override {
     if (!call_.is_same() || call_.stream() == nullptr) return true;
     socket::Readiness& readiness = call_.stream()->readiness();
-    if ((readiness.level() & wanted_) != 0) return true;
+    if ((call_.stream()->poll_level() & wanted_) != 0) return true;
     if (!waiter_.is_linked()) readiness.add(waiter_);  // a handler that waited for something else took it away
     return false;
   }

@@ -2,6 +2,7 @@
 #include <linux/close_range.h>
 #include <netinet/in.h>
 
+#include "libtto/base/settings.hh"
 #include "libtto/include/tto/tto.h"
 #include "libtto/stack/api_call.hh"
 #include "libtto/stack/epoll_set.hh"
@@ -198,6 +199,7 @@ int tto_socket(int domain, int type, int protocol) {
   const int fd = sys::socket(domain, type, protocol);
   if (fd < 0 || !is_our_kind(domain, type, protocol)) return static_cast<int>(posix(fd));
   forget_former_life(fd);
+  remember_settings();
   StackLockGuard guard(api_lock());
   SocketEntry* entry = make_entry(domain == AF_INET6);
   if (entry == nullptr) return fd;  // a plain kernel socket

@@ -21,7 +21,7 @@ uint32_t PollWatcher::level() const {
   if (set != nullptr) {
     if (set->generation == generation && set->has_ready()) level = EPOLLIN;
   } else if (entry->generation == generation) {
-    if (entry->stream != nullptr) level = entry->stream->readiness().level();
+    if (entry->stream != nullptr) level = entry->stream->poll_level();
     if (entry->listener != nullptr) level = entry->listener->readiness().level();
   }
   if ((level & EPOLLIN) != 0) level |= EPOLLRDNORM;

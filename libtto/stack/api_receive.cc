@@ -44,7 +44,7 @@ class PeekSleeper final : public Sleeper {
   bool is_ready() override {
     if (!call_.is_same() || call_.stream() == nullptr) return true;
     if (call_.stream()->readable_bytes() >= wanted_) return true;
-    if ((call_.stream()->readiness().level() & (EPOLLERR | EPOLLHUP | EPOLLRDHUP)) != 0) return true;
+    if ((call_.stream()->poll_level() & (EPOLLERR | EPOLLHUP | EPOLLRDHUP)) != 0) return true;
     if (!waiter_.is_linked()) call_.stream()->readiness().add(waiter_);
     return false;
   }
@@ -82,7 +82,7 @@ ssize_t receive_locked(LockedCall& call, const iovec* iov, int count, uint64_t a
       return n == -EAGAIN && done == 0 ? -EAGAIN : static_cast<ssize_t>(done);
     if (!blocks || asked == 0) return done > 0 ? static_cast<ssize_t>(done) : n;
     if (is_peek && done > 0 &&
-        (call.stream()->readiness().level() & (EPOLLERR | EPOLLHUP | EPOLLRDHUP)) != 0)
+        (call.stream()->poll_level() & (EPOLLERR | EPOLLHUP | EPOLLRDHUP)) != 0)
       return static_cast<ssize_t>(done);
     const int waited = is_peek && done > 0 ? wait_for_bytes(call, wanted, until)
                                            : wait_for_level(call, EPOLLIN | EPOLLRDHUP, until, until == kNever);

@@ -73,7 +73,7 @@ uint32_t Interest::current() const {
   if (is_disabled) return 0;
   uint32_t level = 0;
   if (entry->stream != nullptr) {
-    level = entry->stream->readiness().level();
+    level = entry->stream->poll_level();
   } else if (entry->listener != nullptr) {
     level = entry->listener->readiness().level();
   }

@@ -6,6 +6,7 @@
 #include <new>
 
 #include "libtto/base/fd_map.hh"
+#include "libtto/base/settings.hh"
 #include "libtto/base/sys.hh"
 #include "libtto/memory/region_mapping.hh"
 #include "libtto/port/xsk_port.hh"
@@ -38,7 +39,7 @@ alignas(stats::Counters) constinit unsigned char g_counters_memory[sizeof(stats:
 constinit Runtime g_runtime;
 
 uint32_t number_from(const char* name, uint32_t otherwise) {
-  const char* text = getenv(name);
+  const char* text = setting(name);
   if (text == nullptr || *text == '\0') return otherwise;
   char* end = nullptr;
   const unsigned long value = strtoul(text, &end, 10);
@@ -46,12 +47,12 @@ uint32_t number_from(const char* name, uint32_t otherwise) {
 }
 
 bool has_profile(const char* name) {
-  const char* profile = getenv("TTO_PROFILE");
+  const char* profile = setting("TTO_PROFILE");
   return profile != nullptr && strcmp(profile, name) == 0;
 }
 
 bool is_disabled_by_environment() {
-  const char* disable = getenv("TTO_DISABLE");
+  const char* disable = setting("TTO_DISABLE");
   return (disable != nullptr && strcmp(disable, "0") != 0 && *disable != '\0') || has_profile("kernel");
 }
 
@@ -125,7 +126,7 @@ RunningStack::~RunningStack() {
 
 /// kCount if it runs.
 stats::Counter RunningStack::start(int any_tcp_socket, std::atomic<uint64_t>* words, tto_stats_page* page) {
-  const char* path = getenv("TTO_HELPER");
+  const char* path = setting("TTO_HELPER");
   if (path == nullptr || *path == '\0') path = TTO_HELPER_DEFAULT_PATH;
   if (const int error = environment.helper.connect(path); error != 0) return reason_of_connect_error(error);
   if (!environment.net.open()) return stats::Counter::kernel_no_resource;

@@ -12,7 +12,7 @@ struct RunningStack;
 /// All of its state is static and starts as zeroes: it works before constructors and after destructors have run.
 ///
 /// Threads: any. Environment: TTO_HELPER (ttod's socket), TTO_DISABLE, TTO_PROFILE (latency, balanced, throughput, safe,
-/// kernel), TTO_SPIN_US, TTO_FRAMES, TTO_BUSY_POLL_US. Read once, when the first stack starts.
+/// kernel), TTO_SPIN_US, TTO_FRAMES, TTO_BUSY_POLL_US. Read once, with the first socket (base/settings.hh).
 class Runtime {
  public:
   /// The process's runtime; made on first use, never destroyed (threads may be inside at exit).

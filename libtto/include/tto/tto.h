@@ -26,6 +26,8 @@
 extern "C" {
 #endif
 
+struct mmsghdr; /* complete under _GNU_SOURCE */
+
 #define TTO_API __attribute__((visibility("default")))
 
 /* --- life ---------------------------------------------------------------------------------------------------------- */
