@@ -172,8 +172,12 @@ void read_placeholder(int fd, bool, tcp::ConnectionConfig& config, uint32_t& sen
   if (sys::getsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, congestion, &bytes) == 0 &&
       std::strncmp(congestion, "reno", sizeof congestion) == 0)
     config.congestion = tcp::ConnectionConfig::Congestion::kReno;
-  send_bytes = static_cast<uint32_t>(placeholder_int(fd, SOL_SOCKET, SO_SNDBUF, 16384));
-  receive_bytes = static_cast<uint32_t>(placeholder_int(fd, SOL_SOCKET, SO_RCVBUF, 131072));
+  // Sizes that the application did not set are the stack's to choose, and to let grow.
+  constexpr int kBufLock = 72, kSendLocked = 1, kReceiveLocked = 2;  // SO_BUF_LOCK
+  const int locked = placeholder_int(fd, SOL_SOCKET, kBufLock);
+  if ((locked & kSendLocked) != 0) send_bytes = static_cast<uint32_t>(placeholder_int(fd, SOL_SOCKET, SO_SNDBUF, 16384));
+  if ((locked & kReceiveLocked) != 0)
+    receive_bytes = static_cast<uint32_t>(placeholder_int(fd, SOL_SOCKET, SO_RCVBUF, 131072));
 }
 
 void apply_placeholder(int fd, SocketEntry& entry, socket::StreamSocket& stream) {

@@ -58,7 +58,10 @@ Stack::Impl::Socket* Stack::Impl::new_socket(const device::FlowKey& key, const d
 void Stack::Impl::start(Socket& s, uint32_t send_buffer, uint32_t receive_buffer, const BufferLimits& limits) {
   s.send_queue_.init(&pool, s.slot_, s.connection_.first_send_byte());
   if (send_buffer != 0) s.send_buffer_bytes_ = send_buffer;
-  if (receive_buffer != 0) s.receive_buffer_bytes_ = receive_buffer;
+  if (receive_buffer != 0) {
+    s.receive_buffer_bytes_ = receive_buffer;
+    s.connection_.set_receive_buffer(receive_buffer);
+  }
   s.send_buffer_max_ = limits.send_max_bytes;
   s.receive_buffer_max_ = limits.receive_max_bytes;
   s.notsent_lowat_ = limits.notsent_lowat_bytes;
