@@ -23,10 +23,11 @@ bool read_fixed(std::span<const std::byte> message, T& out) {
 
 /// Same for a message that ends with `count` items.
 template <typename T>
-bool read_batch(std::span<const std::byte> message, T& out, size_t items_offset, size_t item_bytes) {
+bool read_batch(std::span<const std::byte> message, T& out, size_t items_offset, size_t item_bytes,
+                uint32_t fewest = 1) {
   if (message.size() < items_offset || message.size() > sizeof out) return false;
   std::memcpy(&out, message.data(), message.size());
-  return out.reserved == 0 && out.count >= 1 && out.count <= TTO_HELPER_MAX_BATCH &&
+  return out.reserved == 0 && out.count >= fewest && out.count <= TTO_HELPER_MAX_BATCH &&
          message.size() == items_offset + out.count * item_bytes;
 }
 
@@ -155,7 +156,7 @@ bool Session::on_listen(std::span<const std::byte> message, std::vector<Fd>& fds
 
 bool Session::on_open_flows(std::span<const std::byte> message, std::vector<Fd>& fds) {
   tto_helper_open_flows request{};
-  if (!read_batch(message, request, offsetof(tto_helper_open_flows, flows), sizeof request.flows[0]) ||
+  if (!read_batch(message, request, offsetof(tto_helper_open_flows, flows), sizeof request.flows[0], 0) ||
       fds.size() != request.count)
     return malformed("OPEN_FLOWS");
   tto_helper_granted granted{};

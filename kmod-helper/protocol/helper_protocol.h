@@ -134,7 +134,8 @@ struct tto_helper_flow {
   uint8_t next_hop[16]; /* its neighbour entry is resolved and kept by ttod */
 };
 
-/* fds: one bound placeholder per flow, in order; proves the local port. */
+/* fds: one bound placeholder per flow, in order; proves the local port. No flow at all: the answer says that everything
+ * sent before, releases included, is done. */
 struct tto_helper_open_flows {
   struct tto_helper_header header;
   uint32_t count;

@@ -278,6 +278,15 @@ void HelperClient::flush() {
   pending_.count = 0;
 }
 
+void HelperClient::settle() {
+  if (fd_ < 0) return;
+  flush();
+  tto_helper_open_flows nothing{};
+  Answer answer;
+  if (!send(&nothing, kFlowsOffset, TTO_HELPER_OPEN_FLOWS, {}) || !wait_answer(answer)) return;
+  answer.close_fds();
+}
+
 bool HelperClient::poll_event(tto_helper_event& out) {
   while (event_count_ == 0 && fd_ >= 0) {
     Answer message;

@@ -33,6 +33,8 @@ class HelperClient {
   /// Queued; leaves when a batch is full or at flush().
   void release(const tto_helper_release_item& item);
   void flush();
+  /// Flushes and waits until ttod has done it: the released placeholders' ports are free again.
+  void settle();
   /// Takes the next event ttod sent, if one is there; never blocks.
   bool poll_event(tto_helper_event& out);
   /// False once the session is lost: connections go on, new ones use the kernel until it is back.
