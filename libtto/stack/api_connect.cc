@@ -123,13 +123,15 @@ int finish_connect(int fd, uint64_t word, bool fresh) {
     SocketEntry& entry = call.entry();
     if (call.stream() == nullptr) return entry.kind == SocketEntry::Kind::kLost ? -kLostError : -EISCONN;
     if (!entry.is_connecting) return -EISCONN;
+    const bool is_nonblocking = entry.is_nonblocking.load(std::memory_order_relaxed);
+    if (fresh && is_nonblocking) return -EINPROGRESS;  // also if the answer is on its way already
     call.progress();
     const auto is_over = [&] {
       const tcp::Events events = call.stream()->connection().events();
       return events.established || events.closed || events.error != 0;
     };
     if (!is_over()) {
-      if (entry.is_nonblocking.load(std::memory_order_relaxed)) return fresh ? -EINPROGRESS : -EALREADY;
+      if (is_nonblocking) return -EALREADY;
       const Instant until = deadline_after(call.now(), entry.send_timeout_ns.load(std::memory_order_relaxed));
       while (!is_over()) {
         const int waited = wait_for_level(call, EPOLLOUT, until, until == kNever);

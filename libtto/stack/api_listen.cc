@@ -219,6 +219,7 @@ namespace {
 
 int listen_on(int fd, int backlog) {
   const uint64_t word = fd_word(fd);
+  if (is_tcp(word) && entry_at(FdWordParts::of(word).index).kind != SocketEntry::Kind::kListener) return -EINVAL;
   const int result = sys::listen(fd, backlog);
   if (result < 0) return result;
   if (is_tcp(word)) {
