@@ -21,7 +21,7 @@ def skip(reason):
 
 
 def require(*programs, tto=True):
-    """Skips unless this machine can run the test."""
+    """Skips unless this machine can run the test. What the build should have made and did not is a failure."""
     if os.geteuid() != 0:
         skip("needs root")
     for program in programs:
@@ -31,7 +31,7 @@ def require(*programs, tto=True):
         build = find_build()
         for part in (build / "preload" / "libtto_preload.so", build / "kmod-helper" / "ttod"):
             if not part.exists():
-                skip(f"{part.relative_to(build)} is not built")
+                sys.exit(f"FAILED {part.relative_to(build)} is not built in {build}")
 
 
 def sum_of(statistics, name):
