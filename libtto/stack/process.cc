@@ -17,16 +17,15 @@ thread_local bool t_forks_with_lock;
 
 bool has_running_stack() { return any_entry_made() && Runtime::instance().running_stack() != nullptr; }
 
-size_t length(IntrusiveList& list) {
-  size_t n = 0;
-  for (IntrusiveNode* node = list.first(); node != nullptr; node = list.next(node)) ++n;
-  return n;
-}
-
-/// Connections whose end a peer still waits for. With the lock.
-size_t unfinished_count(Stack& stack) {
-  Stack::Impl& impl = stack.impl();
-  return impl.live_sockets - length(impl.time_wait) - length(impl.retired);
+/// Some peer has not acknowledged all that was sent, the FIN included. With the lock.
+bool has_unfinished(Stack& stack) {
+  const auto& sockets = stack.impl().sockets;
+  for (uint32_t i = 0; i < sockets.capacity(); ++i) {
+    const auto* socket = sockets.find(i);
+    if (socket == nullptr || socket->connection().state() == tcp::State::kClosed) continue;
+    if (!socket->is_finished()) return true;
+  }
+  return false;
 }
 
 /// The connections are the parent's; listeners stay listening, in the kernel.
@@ -101,7 +100,7 @@ void before_exit() {
       StackLockGuard guard(stack->lock());
       const Instant now = runtime.now();
       stack->run_once(now);
-      if (unfinished_count(*stack) == 0 || now >= until) return;
+      if (!has_unfinished(*stack) || now >= until) return;
       wait_fd = stack->wait_fd();
     }
     pollfd fd{wait_fd, POLLIN, 0};
