@@ -79,6 +79,7 @@ stats::Counter open_stream(int fd, uint64_t word, const Runtime::Connect& wish) 
   if (fd_word(fd) != word) return stats::Counter::kernel_bad_socket;
   StackLockGuard stack_guard(stack->lock());
   const Instant now = runtime.now();
+  stack->run_once(now);  // a stack that just started has buffers to receive the answer into only after a turn
   socket::StreamSocket* stream = stack->connect(request, now, &reason);
   if (stream == nullptr) return reason;
   entry.stream = stream;
