@@ -1,6 +1,7 @@
 #include "kmod-helper/closer.hh"
 
 #include <pthread.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -9,6 +10,7 @@
 #include <deque>
 #include <map>
 #include <mutex>
+#include <set>
 
 namespace ttod {
 namespace {
@@ -19,13 +21,14 @@ constexpr auto kIdleTime = std::chrono::seconds(2);
 
 class Closer {
  public:
-  void close(int fd, uint32_t uid) {
+  void close(int fd, Sender sender) {
     std::unique_lock lock(mutex_);
-    User& user = users_[uid];
-    user.waiting.push_back(fd);
+    User& user = users_[sender.uid];
+    user.waiting.push_back({fd, sender.session});
     ++user.pending;
+    ++of_session_[sender.session];
     if (idle_ > 0) is_due_.notify_one();
-    if (idle_ + starting_ < closes_due()) start_thread(uid, user);
+    if (idle_ + starting_ < closes_due()) start_thread(sender.uid, user);
   }
 
   size_t pending(uint32_t uid) {
@@ -34,9 +37,22 @@ class Closer {
     return at == users_.end() ? 0 : at->second.pending;
   }
 
+  bool await(uint32_t session) {
+    std::unique_lock lock(mutex_);
+    if (of_session_.count(session) == 0) return true;
+    awaited_.insert(session);
+    return false;
+  }
+
+  int done_fd() const { return done_fd_; }
+
  private:
+  struct Item {
+    int fd;
+    uint32_t session;
+  };
   struct User {
-    std::deque<int> waiting;
+    std::deque<Item> waiting;
     size_t pending = 0;  // waiting, or being closed
     size_t threads = 0;  // at work for this user
   };
@@ -58,11 +74,19 @@ class Closer {
     if (started || user.threads > 0) return;
     // No thread to be had: better a close that may wait than a descriptor for ever.
     while (!user.waiting.empty()) {
-      ::close(user.waiting.front());
+      ::close(user.waiting.front().fd);
+      count_closed(user.waiting.front().session);
       user.waiting.pop_front();
       --user.pending;
     }
     users_.erase(uid);
+  }
+
+  void count_closed(uint32_t session) {
+    const auto at = of_session_.find(session);
+    if (--at->second > 0) return;
+    of_session_.erase(at);
+    if (awaited_.erase(session) > 0) ::eventfd_write(done_fd_, 1);
   }
 
   /// Those that could be closed now, were there threads.
@@ -92,12 +116,13 @@ class Closer {
         continue;
       }
       User& user = at->second;
-      const int fd = user.waiting.front();
+      const Item item = user.waiting.front();
       user.waiting.pop_front();
       ++user.threads;
       lock.unlock();
-      ::close(fd);
+      ::close(item.fd);
       lock.lock();
+      count_closed(item.session);
       --user.threads;
       if (--user.pending == 0) users_.erase(at);
     }
@@ -106,6 +131,9 @@ class Closer {
   std::mutex mutex_;
   std::condition_variable is_due_;
   std::map<uint32_t, User> users_;
+  std::map<uint32_t, size_t> of_session_;  // not closed yet
+  std::set<uint32_t> awaited_;             // sessions
+  const int done_fd_ = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   size_t idle_ = 0;
   size_t starting_ = 0;
 };
@@ -117,7 +145,9 @@ Closer& closer() {
 
 }  // namespace
 
-void close_aside(int fd, uint32_t uid) { closer().close(fd, uid); }
+void close_aside(int fd, Sender sender) { closer().close(fd, sender); }
 size_t closes_pending(uint32_t uid) { return closer().pending(uid); }
+bool await_closes(uint32_t session) { return closer().await(session); }
+int closes_done_fd() { return closer().done_fd(); }
 
 }  // namespace ttod

@@ -8,8 +8,18 @@
 
 namespace ttod {
 
-void close_aside(int fd, uint32_t uid);
+/// Who sent a descriptor.
+struct Sender {
+  uint32_t uid = 0;
+  uint32_t session = 0;
+};
+
+void close_aside(int fd, Sender sender);
 /// Descriptors of this user that are not closed yet.
 size_t closes_pending(uint32_t uid);
+/// True: nothing of this session is left to be closed. False: closes_done_fd() becomes readable when that is so.
+bool await_closes(uint32_t session);
+/// An eventfd, for the whole life of the process; -1 if it could not be made. Whoever watches it reads it.
+int closes_done_fd();
 
 }  // namespace ttod

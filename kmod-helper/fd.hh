@@ -3,7 +3,6 @@
 
 #include <unistd.h>
 
-#include <cstdint>
 #include <utility>
 
 #include "kmod-helper/closer.hh"
@@ -15,16 +14,18 @@ class Fd {
   Fd() = default;
   explicit Fd(int fd) : fd_(fd) {}
   /// One that a client sent: closing it may wait for that client, so it is closed aside.
-  static Fd of_client(int fd, uint32_t uid) {
+  static Fd of_client(int fd, Sender sender) {
     Fd received(fd);
-    received.uid_ = uid;
+    received.is_own_ = false;
+    received.sender_ = sender;
     return received;
   }
-  Fd(Fd&& other) noexcept : fd_(std::exchange(other.fd_, -1)), uid_(other.uid_) {}
+  Fd(Fd&& other) noexcept : fd_(std::exchange(other.fd_, -1)), is_own_(other.is_own_), sender_(other.sender_) {}
   Fd& operator=(Fd&& other) noexcept {
     if (this == &other) return *this;
     reset(std::exchange(other.fd_, -1));
-    uid_ = other.uid_;
+    is_own_ = other.is_own_;
+    sender_ = other.sender_;
     return *this;
   }
   ~Fd() { reset(); }
@@ -33,17 +34,16 @@ class Fd {
   explicit operator bool() const { return fd_ >= 0; }
   int release() { return std::exchange(fd_, -1); }
   void reset(int fd = -1) {
-    if (fd_ >= 0 && uid_ == kOwn) ::close(fd_);
-    if (fd_ >= 0 && uid_ != kOwn) close_aside(fd_, static_cast<uint32_t>(uid_));
+    if (fd_ >= 0 && is_own_) ::close(fd_);
+    if (fd_ >= 0 && !is_own_) close_aside(fd_, sender_);
     fd_ = fd;
-    uid_ = kOwn;
+    is_own_ = true;
   }
 
  private:
-  static constexpr int64_t kOwn = -1;
-
   int fd_ = -1;
-  int64_t uid_ = kOwn;  // of the client that sent it
+  bool is_own_ = true;
+  Sender sender_;  // unless it is our own
 };
 
 }  // namespace ttod

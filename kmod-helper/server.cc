@@ -1,6 +1,7 @@
 #include "kmod-helper/server.hh"
 
 #include <fcntl.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -78,6 +79,8 @@ void Server::open() {
   numbers_.sweep();
   ports_.open();
   ports_.maintain();
+  if (closes_done_fd() < 0) throw_errno("eventfd");
+  loop_.watch(closes_done_fd(), [this](uint32_t) { on_closes_done(); });
 }
 
 void Server::self_test() {
@@ -179,6 +182,15 @@ void Server::on_connection() {
   // A forked child may hold the socket longer than the process lives.
   if (at->second.pidfd) loop_.watch(at->second.pidfd.get(), [this, id](uint32_t) { end_session(id); });
   LOG_DEBUG("session %u: pid %d uid %u", id, peer.pid, peer.uid);
+}
+
+void Server::on_closes_done() {
+  eventfd_t count = 0;
+  ::eventfd_read(closes_done_fd(), &count);
+  std::vector<uint32_t> deaf;
+  for (auto& [id, client] : clients_)
+    if (!client.session.answer_release()) deaf.push_back(id);
+  for (const uint32_t id : deaf) end_session(id);
 }
 
 void Server::end_session(uint32_t id) {

@@ -38,6 +38,7 @@ class Server : public SessionHost {
   tto_helper_grant listen(uint32_t session, const Peer& peer, Fd placeholder) override;
   tto_helper_grant open_flow(uint32_t session, const Peer& peer, const tto_helper_flow& flow, Fd placeholder) override;
   void release(uint32_t session, const tto_helper_release_item& item) override;
+  bool await_closes(uint32_t session) override { return ttod::await_closes(session); }
 
  private:
   struct Port {
@@ -55,6 +56,7 @@ class Server : public SessionHost {
   void close();
   void on_connection();
   void turn_away();
+  void on_closes_done();
   void upkeep(Clock::time_point now);
   void end_session(uint32_t id);
   ServedNamespace* serve_namespace(int socket);

@@ -21,13 +21,12 @@ bool read_fixed(std::span<const std::byte> message, T& out) {
   return true;
 }
 
-/// Same for a message that ends with `count` items.
+/// Same for a message that ends with `count` items; its other fields are the caller's to check.
 template <typename T>
-bool read_batch(std::span<const std::byte> message, T& out, size_t items_offset, size_t item_bytes,
-                uint32_t fewest = 1) {
+bool read_batch(std::span<const std::byte> message, T& out, size_t items_offset, size_t item_bytes) {
   if (message.size() < items_offset || message.size() > sizeof out) return false;
   std::memcpy(&out, message.data(), message.size());
-  return out.reserved == 0 && out.count >= fewest && out.count <= TTO_HELPER_MAX_BATCH &&
+  return out.count >= 1 && out.count <= TTO_HELPER_MAX_BATCH &&
          message.size() == items_offset + out.count * item_bytes;
 }
 
@@ -38,7 +37,7 @@ struct Received {
   std::vector<Fd> fds;
 };
 
-Received receive(int socket, uint32_t uid, std::span<std::byte> buffer) {
+Received receive(int socket, Sender sender, std::span<std::byte> buffer) {
   Received r;
   alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(sizeof(int) * (kMaxFds + 1))> control;
   iovec piece{buffer.data(), buffer.size()};
@@ -59,7 +58,7 @@ Received receive(int socket, uint32_t uid, std::span<std::byte> buffer) {
     for (size_t i = 0; i < count; ++i) {
       int fd = -1;
       std::memcpy(&fd, CMSG_DATA(c) + i * sizeof fd, sizeof fd);
-      r.fds.push_back(Fd::of_client(fd, uid));
+      r.fds.push_back(Fd::of_client(fd, sender));
     }
   }
   return r;
@@ -79,7 +78,7 @@ bool Session::malformed(const char* what) {
 bool Session::on_readable() {
   std::array<std::byte, TTO_HELPER_MAX_MESSAGE> buffer;
   for (int turn = 0; turn < kMessagesPerTurn; ++turn) {
-    Received r = receive(socket_.get(), peer_.uid, buffer);
+    Received r = receive(socket_.get(), {peer_.uid, id_}, buffer);
     if (r.bytes < 0) {
       if (r.error == EAGAIN || r.error == EINTR) return true;
       why_ = "receive error " + std::to_string(r.error);
@@ -156,8 +155,8 @@ bool Session::on_listen(std::span<const std::byte> message, std::vector<Fd>& fds
 
 bool Session::on_open_flows(std::span<const std::byte> message, std::vector<Fd>& fds) {
   tto_helper_open_flows request{};
-  if (!read_batch(message, request, offsetof(tto_helper_open_flows, flows), sizeof request.flows[0], 0) ||
-      fds.size() != request.count)
+  if (!read_batch(message, request, offsetof(tto_helper_open_flows, flows), sizeof request.flows[0]) ||
+      request.reserved != 0 || fds.size() != request.count)
     return malformed("OPEN_FLOWS");
   tto_helper_granted granted{};
   granted.count = request.count;
@@ -169,10 +168,21 @@ bool Session::on_open_flows(std::span<const std::byte> message, std::vector<Fd>&
 
 bool Session::on_release(std::span<const std::byte> message, const std::vector<Fd>& fds) {
   tto_helper_release request{};
-  if (!read_batch(message, request, offsetof(tto_helper_release, items), sizeof request.items[0]) || !fds.empty())
+  if (!read_batch(message, request, offsetof(tto_helper_release, items), sizeof request.items[0]) ||
+      request.wants_answer > 1 || !fds.empty())
     return malformed("RELEASE");
   for (uint32_t i = 0; i < request.count; ++i) host_.release(id_, request.items[i]);
-  return true;
+  if (request.wants_answer == 0) return true;
+  waiting_release_ = request_id_;
+  return answer_release();
+}
+
+bool Session::answer_release() {
+  if (!waiting_release_ || !host_.await_closes(id_)) return true;
+  request_id_ = *waiting_release_;
+  waiting_release_.reset();
+  tto_helper_granted closed{};
+  return send(&closed, offsetof(tto_helper_granted, grants), TTO_HELPER_GRANTED);
 }
 
 bool Session::send(void* message, size_t bytes, tto_helper_type type, std::span<const int> fds) {

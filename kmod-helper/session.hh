@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -32,6 +33,9 @@ class SessionHost {
   virtual tto_helper_grant open_flow(uint32_t session, const Peer& peer, const tto_helper_flow& flow,
                                      Fd placeholder) = 0;
   virtual void release(uint32_t session, const tto_helper_release_item& item) = 0;
+  /// Is every descriptor closed that the session sent and does not use any more? If not, the host calls the session's
+  /// answer_release() when that may have changed.
+  virtual bool await_closes(uint32_t session) = 0;
 };
 
 class Session {
@@ -42,6 +46,8 @@ class Session {
   bool on_readable();
   /// False: the client does not read what it is sent.
   bool send_event(tto_helper_event event);
+  /// Answers the RELEASE that waits, if there is one and everything is closed. False as above.
+  bool answer_release();
 
   uint32_t id() const { return id_; }
   const Peer& peer() const { return peer_; }
@@ -65,6 +71,7 @@ class Session {
   Peer peer_;
   Fd socket_;
   uint32_t request_id_ = 0;  // of the message being answered
+  std::optional<uint32_t> waiting_release_;  // its request id; a later one says the same of all before it
   bool greeted_ = false;
   std::string why_ = "closed by the client";
 };

@@ -10,7 +10,7 @@
  *   OPEN_PORT   fds: a TCP socket          PORT       fds: XSK, region memfd    | REFUSED
  *   LISTEN      fds: the placeholder       GRANTED (one grant)                  | REFUSED
  *   OPEN_FLOWS  fds: one placeholder each  GRANTED (one grant per flow, each with its own result)
- *   RELEASE     (grants or tuples)         -
+ *   RELEASE     (grants or tuples)         - | GRANTED (no grants), if it wants an answer
  *                                          EVENT  (a NIC changed, the link was lost, the port is revoked)
  *
  * A grant lives until RELEASE or until the session ends. Flows of accepted connections are made by the transmit check
@@ -134,8 +134,7 @@ struct tto_helper_flow {
   uint8_t next_hop[16]; /* its neighbour entry is resolved and kept by ttod */
 };
 
-/* fds: one bound placeholder per flow, in order; proves the local port. No flow at all: the answer says that everything
- * sent before, releases included, is done. */
+/* fds: one bound placeholder per flow, in order; proves the local port. */
 struct tto_helper_open_flows {
   struct tto_helper_header header;
   uint32_t count;
@@ -165,7 +164,7 @@ struct tto_helper_release_item {
 struct tto_helper_release {
   struct tto_helper_header header;
   uint32_t count;
-  uint32_t reserved;
+  uint32_t wants_answer; /* 1: answered once ttod has closed every descriptor this session gave it and released */
   struct tto_helper_release_item items[TTO_HELPER_MAX_BATCH];
 };
 

@@ -14,6 +14,8 @@ namespace {
 // ttod answers in well under a millisecond, or in some tens if it has to make a port first. Who waits longer than this
 // waits for a helper that is stuck, and goes on without.
 constexpr int64_t kAnswerMs = 2000;
+// A close() waits no longer than this for the port to be free.
+constexpr int64_t kReleaseMs = 100;
 constexpr int64_t kMillisecondNs = 1'000'000;
 
 constexpr size_t kGrantsOffset = offsetof(tto_helper_granted, grants);
@@ -175,25 +177,28 @@ void HelperClient::keep_event(const Answer& message) {
   events_[(event_head_ + event_count_++) % kMaxEvents] = message.body.event;
 }
 
-bool HelperClient::wait_answer(Answer& out) {
+int HelperClient::wait_answer_until(Answer& out, int64_t deadline_ns) {
   const uint32_t wanted = next_request_id_ - 1;
-  const int64_t deadline = now_ns() + kAnswerMs * kMillisecondNs;
   for (;;) {
     const int taken = receive(out);
-    if (taken < 0) return false;
+    if (taken < 0) return -1;
     if (taken == 1) {
       if (out.header.type == TTO_HELPER_EVENT) {
         keep_event(out);
       } else if (out.header.request_id == wanted) {
-        return true;
+        return 1;
       }
       out.close_fds();  // the answer to a request that was given up
       continue;
     }
-    if (wait_until(fd_, POLLIN, deadline) == 1) continue;
-    lose();
-    return false;
+    if (wait_until(fd_, POLLIN, deadline_ns) != 1) return 0;
   }
+}
+
+bool HelperClient::wait_answer(Answer& out) {
+  const int found = wait_answer_until(out, now_ns() + kAnswerMs * kMillisecondNs);
+  if (found == 0) lose();
+  return found == 1;
 }
 
 tto_helper_refusal HelperClient::refusal_of(const Answer& answer) {
@@ -278,13 +283,20 @@ void HelperClient::flush() {
   pending_.count = 0;
 }
 
-void HelperClient::settle() {
-  if (fd_ < 0) return;
+bool HelperClient::release_now(const tto_helper_release_item& item) {
+  if (fd_ < 0) return true;
+  const int64_t deadline = now_ns() + kReleaseMs * kMillisecondNs;
+  pending_.items[pending_.count++] = item;
+  const bool is_full = pending_.count == TTO_HELPER_MAX_BATCH;
+  if (!is_full && wait_until(fd_, POLLOUT, deadline) != 1) return false;  // stays queued
+  pending_.wants_answer = 1;
   flush();
-  tto_helper_open_flows nothing{};
+  pending_.wants_answer = 0;
+  if (fd_ < 0) return true;  // ttod went, and its descriptors with it
   Answer answer;
-  if (!send(&nothing, kFlowsOffset, TTO_HELPER_OPEN_FLOWS, {}) || !wait_answer(answer)) return;
+  const int found = wait_answer_until(answer, deadline);
   answer.close_fds();
+  return found != 0;
 }
 
 bool HelperClient::poll_event(tto_helper_event& out) {

@@ -33,8 +33,9 @@ class HelperClient {
   /// Queued; leaves when a batch is full or at flush().
   void release(const tto_helper_release_item& item);
   void flush();
-  /// Flushes and waits until ttod has done it: the released placeholders' ports are free again.
-  void settle();
+  /// Releases what is queued and `item` at once, and waits until ttod has closed its descriptors, so that the kernel can
+  /// give their ports away. False: that takes longer than a close may; it happens later.
+  bool release_now(const tto_helper_release_item& item);
   /// Takes the next event ttod sent, if one is there; never blocks.
   bool poll_event(tto_helper_event& out);
   /// False once the session is lost: connections go on, new ones use the kernel until it is back.
@@ -51,6 +52,8 @@ class HelperClient {
   bool send(void* message, size_t bytes, tto_helper_type type, std::span<const int> fds);
   /// Waits for the answer to the last request sent; events that come first are kept for poll_event.
   bool wait_answer(Answer& out);
+  /// The same: 1 is there, 0 not before the deadline, -1 the session is lost.
+  int wait_answer_until(Answer& out, int64_t deadline_ns);
   /// Takes one datagram: 1 taken, 0 none there, -1 the session is lost.
   int receive(Answer& out);
   void keep_event(const Answer& message);

@@ -43,7 +43,6 @@ int shut_listener(int fd, uint64_t word, int how) {
   listener->readiness().update(EPOLLIN | EPOLLHUP, EPOLLIN | EPOLLHUP);  // wakes blocked accepts: they find it gone
   entry.listener = nullptr;
   stack->close_listener(listener, Runtime::instance().now());
-  Runtime::instance().settle_releases(*stack);
   stack->push(Runtime::instance().now());
   return 0;
 }

@@ -75,10 +75,7 @@ void finish_entry(SocketEntry& entry) {
     entry.stream->linger_on() && entry.stream->linger_time() == Duration{} ? entry.stream->abort(now)
                                                                            : entry.stream->close(now);
   }
-  if (entry.listener != nullptr) {
-    stack->close_listener(entry.listener, now);
-    Runtime::instance().settle_releases(*stack);
-  }
+  if (entry.listener != nullptr) stack->close_listener(entry.listener, now);
   stack->push(now);
   free_entry(entry);
 }

@@ -76,6 +76,13 @@ void KernelEnvironment::release_flow(const device::FlowKey& key, int ifindex, ui
   helper.release(item);
 }
 
+void KernelEnvironment::release_listener(uint64_t grant_id) {
+  if (!helper.is_connected()) return;
+  tto_helper_release_item item{};
+  item.grant_id = grant_id;
+  (void)helper.release_now(item);  // late: the port becomes free a little after the close
+}
+
 void KernelEnvironment::refresh(Instant /*now*/) {
   net.refresh();
   if (!helper.is_connected()) return;

@@ -33,6 +33,7 @@ class KernelEnvironment final : public Environment {
   Expected<Resolved, stats::Counter> resolve(const RouteQuery& query);
   uint64_t generation() override { return net.generation() + nic_generation_; }
   void release_flow(const device::FlowKey& key, int ifindex, uint64_t grant_id) override;
+  void release_listener(uint64_t grant_id) override;
   void refresh(Instant now) override;
 
   /// The interfaces that the port serves, as ttod last described them.

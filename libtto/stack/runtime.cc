@@ -246,11 +246,6 @@ stats::Counter Runtime::why_not(RunningStack& running, int any_tcp_socket) {
   return stats::Counter::kCount;
 }
 
-void Runtime::settle_releases(Stack& stack) {
-  RunningStack* running = g.running.load(std::memory_order_acquire);
-  if (running != nullptr && running->stack.get() == &stack) running->environment.helper.settle();
-}
-
 // --- fork ----------------------------------------------------------------------------------------------------------
 
 bool Runtime::is_forked_child() const {

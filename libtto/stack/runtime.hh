@@ -36,8 +36,6 @@ class Runtime {
   /// Same return.
   stats::Counter prepare_listen(Stack& stack, int placeholder, Stack::ListenRequest& out);
 
-  /// What was released is free for others: a listener's address can be bound again. Under the stack's lock.
-  void settle_releases(Stack& stack);
 
   /// The counters; those of a private page before start() has made the stats page.
   stats::Counters& counters();

@@ -118,6 +118,7 @@ void Stack::Impl::free_socket(Socket& s) {
   s.queue_link_.unlink();
   device.unbind_flow(s.flow_);
   environment.release_flow(s.key_, s.ifindex_, s.grant_id_);
+  has_released = true;
   TTO_SOUND(!s.readiness_.has_watchers());
   const uint32_t slot = s.slot_, life = s.life_;
   s.~StreamSocket();

@@ -70,6 +70,7 @@ socket::StreamSocket* Stack::connect(const ConnectRequest& request, Instant now,
   Impl::Socket* s = i.new_socket(key, request.next_hop.headers, now);
   if (s == nullptr) {
     i.environment.release_flow(key, request.next_hop.ifindex, request.grant_id);
+    i.has_released = true;
     *reason = stats::Counter::kernel_no_resource;
     return nullptr;
   }
@@ -111,7 +112,7 @@ socket::ListenSocket* Stack::listen(const ListenRequest& request, stats::Counter
     added = false;
   }
   if (!added) {
-    i.environment.release_flow({}, 0, request.grant_id);
+    i.environment.release_listener(request.grant_id);
     *reason = stats::Counter::kernel_no_resource;
     return nullptr;
   }
@@ -139,7 +140,7 @@ void Stack::close_listener(socket::ListenSocket* listener, Instant now) {
   if (l->request.is_v6 && !l->request.v6_only && l->request.address == wire::IpAddress{}) {
     i.device.remove_listener(wire::IpAddress::from_v4(0), l->request.port);
   }
-  i.environment.release_flow({}, 0, l->request.grant_id);
+  i.environment.release_listener(l->request.grant_id);
   l->in_use = false;
   ++l->life;
   while (i.listener_count > 0 && !i.listeners.find(i.listener_count - 1)->in_use) --i.listener_count;

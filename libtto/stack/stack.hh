@@ -62,9 +62,12 @@ class Environment {
   /// Changes when any earlier answer may be stale; the worker then asks again for each live connection.
   virtual uint64_t generation() = 0;
   /// The connection is gone; its flow entry may go (queued, batched).
-  /// `grant_id` 0: an accepted connection, known by its tuple. A listener's grant has an empty key.
+  /// `grant_id` 0: an accepted connection, known by its tuple.
   virtual void release_flow(const device::FlowKey& key, int ifindex, uint64_t grant_id) = 0;
-  /// Housekeeping: takes netlink news and helper events. Never blocks. Called at most every few ms.
+  /// The listener is gone. Waits, with a bound, until nobody but the application holds its socket: it may bind the same
+  /// port again at once.
+  virtual void release_listener(uint64_t grant_id) = 0;
+  /// Housekeeping: sends what is queued, takes netlink news and helper events. Never blocks. Called at most every ms.
   virtual void refresh(Instant now) = 0;
 };
 

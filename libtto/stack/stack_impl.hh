@@ -81,6 +81,7 @@ struct Stack::Impl {
   IntrusiveList retired;
   IntrusiveList time_wait;  // orphans in TIME-WAIT, oldest first
   Instant refreshed_at{};
+  bool has_released = false;  // since then: the next refresh sends it
   uint64_t seen_generation = 0;
   uint32_t resolve_cursor = ~0u;  // ~0: every connection has its path as of seen_generation
   bool has_more_work = false;     // a bound cut the last turn short

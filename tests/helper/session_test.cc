@@ -39,10 +39,12 @@ class FakeHost : public SessionHost {
     return grant;
   }
   void release(uint32_t, const tto_helper_release_item& item) override { released.push_back(item.grant_id); }
+  bool await_closes(uint32_t) override { return is_closed; }
 
   int calls = 0;
   uint64_t next_grant = 9;
   std::vector<uint64_t> released;
+  bool is_closed = true;
 };
 
 class SessionTest : public ::testing::Test {
@@ -95,6 +97,27 @@ class SessionTest : public ::testing::Test {
     ASSERT_TRUE(receive(welcome));
     EXPECT_EQ(welcome.session_id, 77u);
     EXPECT_EQ(welcome.header.request_id, 3u);
+  }
+  void send_release(uint64_t grant_id, uint32_t wants_answer, uint32_t id) {
+    tto_helper_release release{};
+    release.count = 1;
+    release.wants_answer = wants_answer;
+    release.items[0].grant_id = grant_id;
+    const size_t bytes = offsetof(tto_helper_release, items) + sizeof(tto_helper_release_item);
+    head(release, TTO_HELPER_RELEASE, bytes, id);
+    send_raw(&release, bytes);
+  }
+  void expect_release_answer(uint32_t id) {
+    tto_helper_granted granted;
+    ASSERT_TRUE(receive(granted));
+    EXPECT_EQ(granted.header.type, TTO_HELPER_GRANTED);
+    EXPECT_EQ(granted.header.request_id, id);
+    EXPECT_EQ(granted.header.bytes, offsetof(tto_helper_granted, grants));
+    EXPECT_EQ(granted.count, 0u);
+  }
+  bool is_silent() {
+    tto_helper_granted any;
+    return !receive(any);
   }
   /// The message ends the session, reaches no resource, and is answered with `reason`.
   void expect_end(tto_helper_refusal reason = TTO_REFUSED_MALFORMED) {
@@ -260,6 +283,49 @@ TEST_F(SessionTest, release__reaches_the_host) {
   send_raw(&release, bytes);
   ASSERT_TRUE(session_->on_readable());
   EXPECT_EQ(host_.released, (std::vector<uint64_t>{4, 6}));
+  EXPECT_TRUE(is_silent());
+  EXPECT_TRUE(session_->answer_release());
+  EXPECT_TRUE(is_silent()) << "nobody asked";
+}
+
+TEST_F(SessionTest, release__that_waits_is_answered_at_once_if_all_is_closed) {
+  greet();
+  send_release(4, 1, 40);
+  ASSERT_TRUE(session_->on_readable());
+  EXPECT_EQ(host_.released, std::vector<uint64_t>{4});
+  expect_release_answer(40);
+  EXPECT_TRUE(session_->answer_release());
+  EXPECT_TRUE(is_silent());
+}
+
+TEST_F(SessionTest, release__that_waits_is_answered_when_all_is_closed_and_holds_up_nothing) {
+  greet();
+  host_.is_closed = false;
+  send_release(4, 1, 40);
+  send_release(5, 0, 41);
+  send_release(6, 1, 42);
+  ASSERT_TRUE(session_->on_readable());
+  EXPECT_EQ(host_.released, (std::vector<uint64_t>{4, 5, 6}));
+  EXPECT_TRUE(session_->answer_release());
+  EXPECT_TRUE(is_silent());
+  tto_helper_listen listen{};
+  head(listen, TTO_HELPER_LISTEN, sizeof listen, 43);
+  send_raw(&listen, sizeof listen, 1);
+  ASSERT_TRUE(session_->on_readable());
+  tto_helper_granted granted;
+  ASSERT_TRUE(receive(granted));
+  EXPECT_EQ(granted.header.request_id, 43u);
+  host_.is_closed = true;
+  EXPECT_TRUE(session_->answer_release());
+  expect_release_answer(42);
+  EXPECT_TRUE(is_silent()) << "one answer, to the newest";
+}
+
+TEST_F(SessionTest, release__that_waits_in_another_way_ends) {
+  greet();
+  send_release(4, 2, 40);
+  expect_end();
+  EXPECT_TRUE(host_.released.empty());
 }
 
 TEST_F(SessionTest, client_that_reads_nothing__is_given_up_not_waited_for) {

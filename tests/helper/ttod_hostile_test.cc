@@ -236,6 +236,21 @@ TEST_F(Hostile, P1_socket_that_lingers__delays_nobody) {
     if (send_descriptor(lab_.socket, fd) < 0) return 3;
     close(fd);
     if (write(ready[1], "x", 1) != 1) return 4;
+    // Nor does it delay that a port of another session becomes free: while it lingers, one is bound 50 times.
+    PortClient c;
+    if (const int failed = c.open(lab_.socket)) return failed;
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    for (int round = 0; round < 50; ++round) {
+      const int again = bound_socket("10.91.0.1", 7307, true);
+      if (again < 0) return 5;
+      const auto grant = c.helper.listen(again);
+      if (!grant) return 6;
+      close(again);
+      tto_helper_release_item item{};
+      item.grant_id = grant->grant_id;
+      if (!c.helper.release_now(item) || !c.helper.is_connected()) return 7;
+    }
+    if (write(ready[1], "y", 1) != 1) return 8;
     std::this_thread::sleep_for(std::chrono::seconds(8));
     close(listener);
     return 0;
@@ -245,9 +260,10 @@ TEST_F(Hostile, P1_socket_that_lingers__delays_nobody) {
   kill(daemon, SIGCONT);
   std::this_thread::sleep_for(std::chrono::milliseconds(300));
   EXPECT_TRUE(is_served(lab_.socket, std::chrono::seconds(2)));
+  close(ready[1]);
+  EXPECT_EQ(read(ready[0], &go, 1), 1) << "the client ended with " << client.wait();
   client.end(SIGKILL);
   close(ready[0]);
-  close(ready[1]);
 }
 
 TEST_F(Hostile, P1_out_of_descriptors__the_daemon_lives_and_serves_again) {

@@ -154,8 +154,22 @@ def sockperf(lab, on_server, on_client, mode):
     support.assert_paths(mode, server, [(client, 64 * received)], 64 * received)
 
 
+def rebind(lab, on_server, on_client, mode):
+    """A port is free as soon as close() of the listening socket has returned."""
+    rounds, block = 50, 4096
+    script = helper(lab, "rebind.py")
+    for family in FAMILIES:
+        port = programs.PYTHON_PORT + family
+        arguments = [lab.a.ip(family), port, rounds]
+        server = lab.spawn(lab.a, script + ["server"] + arguments, **on_server).await_listen(port)
+        client = lab.run(lab.b, script + ["client"] + arguments, **on_client)
+        if server.wait(10) != 0:
+            raise LabError(f"rebind: {server.output()}")
+        support.assert_paths(mode, server, [(client, 2 * block * rounds)], 2 * block * rounds)
+
+
 NEEDS = {"redis": ["redis-server", "redis-benchmark"], "nginx": ["nginx", "curl"], "http_server": ["curl"],
-         "curl": ["curl"], "iperf3": ["iperf3"], "wrk": ["nginx", "wrk"], "sockperf": ["sockperf"]}
+         "curl": ["curl"], "iperf3": ["iperf3"], "wrk": ["nginx", "wrk"], "sockperf": ["sockperf"], "rebind": []}
 
 
 def run(test):
@@ -168,4 +182,4 @@ def run(test):
 
 
 if __name__ == "__main__":
-    support.main({t.__name__: run(t) for t in (redis, nginx, http_server, curl, iperf3, wrk, sockperf)}, __doc__)
+    support.main({t.__name__: run(t) for t in (redis, nginx, http_server, curl, iperf3, wrk, sockperf, rebind)}, __doc__)

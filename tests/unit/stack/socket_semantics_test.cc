@@ -319,6 +319,7 @@ TEST_F(Semantics, close_listener__resets_those_not_accepted) {
   socket::StreamSocket* refused = pair_->connect(40001, 80);
   settle();
   EXPECT_EQ(refused->take_error(), ECONNREFUSED);
+  EXPECT_EQ(pair_->server.environment.released_listeners.size(), 1u) << "its port is free when this returns";
 }
 
 TEST_F(Semantics, half_open__a_flood_of_SYNs_is_bounded_and_ends) {

@@ -45,12 +45,14 @@ class FakeEnvironment final : public Environment {
   }
   uint64_t generation() override { return generation_; }
   void release_flow(const device::FlowKey&, int, uint64_t) override { ++released; }
+  void release_listener(uint64_t grant_id) override { released_listeners.push_back(grant_id); }
   void refresh(Instant) override {}
 
   uint64_t generation_ = 1;
   uint32_t path_mtu = 0;
   bool is_unreachable = false;
   int released = 0, asked = 0;
+  std::vector<uint64_t> released_listeners;
 
  private:
   int host_;
