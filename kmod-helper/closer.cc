@@ -4,31 +4,51 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include <algorithm>
-#include <chrono>
+#include <cerrno>
 #include <condition_variable>
 #include <deque>
 #include <map>
 #include <mutex>
 #include <set>
+#include <system_error>
 
 namespace ttod {
 namespace {
 
+constexpr size_t kThreads = 32;
 constexpr size_t kThreadsPerUser = 2;
 constexpr size_t kStackBytes = 64 * 1024;
-constexpr auto kIdleTime = std::chrono::seconds(2);
 
 class Closer {
  public:
+  void start() {
+    std::unique_lock lock(mutex_);
+    pthread_attr_t attributes;
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, kStackBytes);
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    int error = 0;
+    for (; error == 0 && started_ < kThreads; started_ += error == 0 ? 1 : 0) {
+      pthread_t thread;
+      error = pthread_create(&thread, &attributes, run, this);
+    }
+    pthread_attr_destroy(&attributes);
+    if (error != 0) throw std::system_error(error, std::generic_category(), "start a thread");
+    // Until each has come this far: what a thread does at its start is not among what is allowed later.
+    while (running_ < started_) is_running_.wait(lock);
+  }
+
   void close(int fd, Sender sender) {
     std::unique_lock lock(mutex_);
+    if (started_ == 0) {
+      ::close(fd);
+      return;
+    }
     User& user = users_[sender.uid];
     user.waiting.push_back({fd, sender.session});
     ++user.pending;
     ++of_session_[sender.session];
-    if (idle_ > 0) is_due_.notify_one();
-    if (idle_ + starting_ < closes_due()) start_thread(sender.uid, user);
+    is_due_.notify_one();
   }
 
   size_t pending(uint32_t uid) {
@@ -62,38 +82,11 @@ class Closer {
     return nullptr;
   }
 
-  void start_thread(uint32_t uid, User& user) {
-    pthread_attr_t attributes;
-    pthread_attr_init(&attributes);
-    pthread_attr_setstacksize(&attributes, kStackBytes);
-    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    pthread_t thread;
-    const bool started = pthread_create(&thread, &attributes, run, this) == 0;
-    pthread_attr_destroy(&attributes);
-    if (started) ++starting_;
-    if (started || user.threads > 0) return;
-    // No thread to be had: better a close that may wait than a descriptor for ever.
-    while (!user.waiting.empty()) {
-      ::close(user.waiting.front().fd);
-      count_closed(user.waiting.front().session);
-      user.waiting.pop_front();
-      --user.pending;
-    }
-    users_.erase(uid);
-  }
-
   void count_closed(uint32_t session) {
     const auto at = of_session_.find(session);
     if (--at->second > 0) return;
     of_session_.erase(at);
     if (awaited_.erase(session) > 0) ::eventfd_write(done_fd_, 1);
-  }
-
-  /// Those that could be closed now, were there threads.
-  size_t closes_due() const {
-    size_t due = 0;
-    for (const auto& [uid, user] : users_) due += std::min(user.waiting.size(), kThreadsPerUser - user.threads);
-    return due;
   }
 
   /// A user with something to close and a thread left for it.
@@ -105,14 +98,12 @@ class Closer {
 
   void work() {
     std::unique_lock lock(mutex_);
-    --starting_;
+    ++running_;
+    is_running_.notify_one();
     for (;;) {
       const auto at = next_user();
       if (at == users_.end()) {
-        ++idle_;
-        const std::cv_status status = is_due_.wait_for(lock, kIdleTime);
-        --idle_;
-        if (status == std::cv_status::timeout && next_user() == users_.end()) return;
+        is_due_.wait(lock);
         continue;
       }
       User& user = at->second;
@@ -129,13 +120,12 @@ class Closer {
   }
 
   std::mutex mutex_;
-  std::condition_variable is_due_;
+  std::condition_variable is_due_, is_running_;
   std::map<uint32_t, User> users_;
   std::map<uint32_t, size_t> of_session_;  // not closed yet
   std::set<uint32_t> awaited_;             // sessions
   const int done_fd_ = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-  size_t idle_ = 0;
-  size_t starting_ = 0;
+  size_t started_ = 0, running_ = 0;  // threads
 };
 
 Closer& closer() {
@@ -145,6 +135,7 @@ Closer& closer() {
 
 }  // namespace
 
+void start_closer() { closer().start(); }
 void close_aside(int fd, Sender sender) { closer().close(fd, sender); }
 size_t closes_pending(uint32_t uid) { return closer().pending(uid); }
 bool await_closes(uint32_t session) { return closer().await(session); }

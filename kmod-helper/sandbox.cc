@@ -83,7 +83,7 @@ std::string_view seccomp_policy_text() { return kSeccompPolicy; }
 void confine_system_calls() {
   const scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ERRNO(EPERM));
   if (filter == nullptr) throw std::runtime_error("seccomp_init");
-  int status = 0;
+  int status = seccomp_attr_set(filter, SCMP_FLTATR_CTL_TSYNC, 1);  // the threads that close, too
   for (const std::string& name : parse_seccomp_policy(kSeccompPolicy)) {
     const int added = seccomp_rule_add(filter, SCMP_ACT_ALLOW, seccomp_syscall_resolve_name(name.c_str()), 0);
     if (added != 0) status = added;

@@ -79,6 +79,7 @@ void Server::open() {
   numbers_.sweep();
   ports_.open();
   ports_.maintain();
+  start_closer();
   if (closes_done_fd() < 0) throw_errno("eventfd");
   loop_.watch(closes_done_fd(), [this](uint32_t) { on_closes_done(); });
 }

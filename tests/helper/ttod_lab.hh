@@ -152,12 +152,14 @@ class Client {
   pid_t pid() const { return pid_; }
   /// The exit code, -1 if a signal ended it.
   int wait() {
+    if (pid_ <= 0) return -1;  // it was waited for, or never was
     int status = 0;
     waitpid(pid_, &status, 0);
     pid_ = -1;
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
   }
   void end(int signal) {
+    if (pid_ <= 0) return;  // kill() takes -1 for every process there is
     kill(pid_, signal);
     wait();
   }

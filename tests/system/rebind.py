@@ -18,6 +18,12 @@ def listen(address, port):
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind((address, port))
     listener.listen(5)
+    # From the first look into its queue on, it is libtto's; who connects before is served by the kernel.
+    listener.setblocking(False)
+    try:
+        raise RuntimeError(f"nobody was told to connect: {listener.accept()}")
+    except BlockingIOError:
+        listener.setblocking(True)
     return listener
 
 

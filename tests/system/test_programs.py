@@ -158,6 +158,8 @@ def rebind(lab, on_server, on_client, mode):
     """A port is free as soon as close() of the listening socket has returned."""
     rounds, block = 50, 4096
     script = helper(lab, "rebind.py")
+    # The link is a second old: until its link-local address is sure, ttod's own question for an IPv6 neighbour waits.
+    lab.b.sh("ping", "-c1", "-W2", lab.a.ip6)
     for family in FAMILIES:
         port = programs.PYTHON_PORT + family
         arguments = [lab.a.ip(family), port, rounds]
