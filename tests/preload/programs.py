@@ -109,6 +109,8 @@ def iperf3(library):
 
 
 def main(library, case):
+    if not Path(library).is_file():  # the dynamic linker would go on without it
+        sys.exit(f"{library} is not built")
     {"http": http, "redis": redis, "iperf3": iperf3}[case](str(Path(library).resolve()))
     print(f"{case}: the same")
 
