@@ -379,4 +379,12 @@ bool NetView::neighbor(int ifindex, const wire::IpAddress& next_hop, wire::MacAd
   return true;
 }
 
+bool NetView::has_link_local(int ifindex) const {
+  const auto is_one = [&](const auto& entry) {
+    const auto& [on, scope] = entry;
+    return on.ifindex == ifindex && !on.address.is_v4() && scope == RT_SCOPE_LINK;
+  };
+  return std::any_of(impl_->addresses.begin(), impl_->addresses.end(), is_one);
+}
+
 }  // namespace tto::control

@@ -57,6 +57,9 @@ class NetView {
                                             uint8_t tos, uint32_t mark);
   /// False: not resolved (yet); ttod resolves leased next hops, refresh() will bring it.
   bool neighbor(int ifindex, const wire::IpAddress& next_hop, wire::MacAddress& mac) const;
+  /// Has the interface an IPv6 link-local address that may be used (duplicate address detection is over)? Without one
+  /// the kernel solicits no IPv6 neighbour by itself, only on behalf of a packet, with that packet's source.
+  bool has_link_local(int ifindex) const;
 
  private:
   struct Impl;

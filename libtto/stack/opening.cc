@@ -20,6 +20,7 @@ using stats::Counter;
 // How long the next hop's address may take. A non-blocking connect() must come back soon; the kernel takes over then.
 constexpr Duration kNeighborPatience = milliseconds(1000);
 constexpr Duration kNeighborPatienceNonblocking = milliseconds(50);
+constexpr int kBindToIfindex = 62;              // SO_BINDTOIFINDEX
 constexpr uint32_t kInitialSendBuffer = 87040;  // what Linux gives a connection with an initial window of 10
 
 int option(int fd, int level, int name, int otherwise) {
@@ -55,6 +56,15 @@ bool local_endpoint(int fd, Endpoint& out) {
   return true;
 }
 
+sockaddr_in6 sockaddr_v6(const wire::IpAddress& address, int ifindex) {
+  sockaddr_in6 in6{};
+  in6.sin6_family = AF_INET6;
+  std::memcpy(&in6.sin6_addr, address.bytes.data(), 16);
+  const bool is_link_local = address.bytes[0] == 0xfe && (address.bytes[1] & 0xc0) == 0x80;
+  if (is_link_local) in6.sin6_scope_id = static_cast<uint32_t>(ifindex);
+  return in6;
+}
+
 int bind_any_port(int fd, const wire::IpAddress& address, bool is_v6_socket, int ifindex) {
   if (!is_v6_socket) {
     sockaddr_in in{};
@@ -62,11 +72,7 @@ int bind_any_port(int fd, const wire::IpAddress& address, bool is_v6_socket, int
     in.sin_addr.s_addr = address.v4();
     return sys::bind(fd, &in, sizeof in);
   }
-  sockaddr_in6 in6{};
-  in6.sin6_family = AF_INET6;
-  std::memcpy(&in6.sin6_addr, address.bytes.data(), 16);
-  const bool is_link_local = address.bytes[0] == 0xfe && (address.bytes[1] & 0xc0) == 0x80;
-  if (is_link_local) in6.sin6_scope_id = static_cast<uint32_t>(ifindex);
+  const sockaddr_in6 in6 = sockaddr_v6(address, ifindex);
   return sys::bind(fd, &in6, sizeof in6);
 }
 
@@ -106,6 +112,24 @@ tto_helper_flow flow_of(const wire::FourTuple& tuple, int ifindex, const wire::I
   return flow;
 }
 
+/// Has the kernel solicit an IPv6 neighbour from `source`. Its own solicitations, which ttod asks for, come from the
+/// interface's link-local address; while there is none (a link that just came up, or one configured without) they are
+/// not sent at all, and an entry once started that way is tried again only after a second. So a packet has to ask, and
+/// ask first: an empty datagram to the discard port, which waits for the answer in the kernel.
+void solicit(const wire::IpAddress& source, const wire::IpAddress& next_hop, int ifindex) {
+  constexpr uint16_t kDiscardPort = 9;
+  const int fd = sys::socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, IPPROTO_UDP);
+  if (fd < 0) return;
+  const sockaddr_in6 from = sockaddr_v6(source, ifindex);
+  sockaddr_in6 to = sockaddr_v6(next_hop, ifindex);
+  to.sin6_port = htons(kDiscardPort);
+  // Where one of these is refused, the kernel's next own solicitation is waited for.
+  if (sys::setsockopt(fd, SOL_SOCKET, kBindToIfindex, &ifindex, sizeof ifindex) == 0 &&
+      sys::bind(fd, &from, sizeof from) == 0)
+    (void)sys::sendto(fd, nullptr, 0, 0, &to, sizeof to);
+  sys::close(fd);
+}
+
 /// ttod resolves the next hop of every lease; the answer arrives as a neighbour notification. No lock held on entry.
 bool wait_for_neighbor(RunningStack& running, int ifindex, const wire::IpAddress& next_hop, Duration patience,
                        wire::MacAddress& mac) {
@@ -136,21 +160,24 @@ stats::Counter Runtime::prepare_connect(Stack& stack, int placeholder, const Con
   KernelEnvironment& environment = running->environment;
   Endpoint local;
   if (!local_endpoint(placeholder, local)) return Counter::kernel_bad_socket;
-  constexpr int kBindToIfindex = 62;  // SO_BINDTOIFINDEX
   KernelEnvironment::RouteQuery query{wish.destination, local.has_address ? &local.address : nullptr, 0, 0, 0};
   query.oif = option(placeholder, SOL_SOCKET, kBindToIfindex, 0);
   query.mark = static_cast<uint32_t>(option(placeholder, SOL_SOCKET, SO_MARK, 0));
   query.tos = static_cast<uint8_t>(wish.destination.is_v4() ? option(placeholder, IPPROTO_IP, IP_TOS, 0)
                                                             : option(placeholder, IPPROTO_IPV6, IPV6_TCLASS, 0));
   KernelEnvironment::Resolved resolved;
+  bool must_solicit;
   {
     StackLockGuard guard(stack.lock());
     environment.net.refresh();
     const auto answer = environment.resolve(query);
     if (!answer.has_value()) return answer.error();
     resolved = *answer;
+    must_solicit = !resolved.has_mac && !resolved.next_hop_address.is_v4() &&
+                   !environment.net.has_link_local(resolved.hop.ifindex);
     apply_defaults(environment.sysctls.get(read_clock()), Opening::kActive, out);
   }
+  if (must_solicit) solicit(resolved.hop.source, resolved.next_hop_address, resolved.hop.ifindex);
   if (!reserve_port(placeholder, resolved.hop.source, local, resolved.hop.ifindex)) return Counter::kernel_in_use;
   out.tuple = {local.address, wish.destination, local.port, wish.destination_port};
   out.bound_ifindex = query.oif;

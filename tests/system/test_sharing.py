@@ -114,5 +114,25 @@ def wildcard():
         lab.check_balance()
 
 
+def no_link_local():
+    """IPv6 on a link without link-local addresses: the kernel then solicits neighbours only for a packet of somebody."""
+    support.require("curl")
+    with support.Lab() as lab:
+        root, _ = programs.make_files(lab, {"big": 1 << 20})
+        for side in (lab.a, lab.b):
+            side.sh("ip", "link", "set", side.ifname, "addrgenmode", "none")
+            side.sh("ip", "-6", "address", "flush", "dev", side.ifname, "scope", "link")
+        lab.spawn(lab.a, [PYTHON, "-m", "http.server", programs.PYTHON_PORT, "--bind", "::", "--directory", root],
+                  tto=True).await_listen(programs.PYTHON_PORT)
+        for side in (lab.a, lab.b):
+            side.sh("ip", "-6", "neigh", "flush", "dev", side.ifname)
+        url = f"http://{bracket(lab.a.ip6)}:{programs.PYTHON_PORT}/big"
+        client = lab.spawn(lab.b, ["curl", "-sS", "-o", "/dev/null", url], tto=True)
+        if client.wait(20) != 0:
+            raise LabError(client.output())
+        assert_af_xdp(client, 1 << 20)
+        lab.check_balance()
+
+
 if __name__ == "__main__":
-    support.main({t.__name__: t for t in (privileges, side_by_side, wildcard)}, __doc__)
+    support.main({t.__name__: t for t in (privileges, side_by_side, wildcard, no_link_local)}, __doc__)

@@ -274,6 +274,28 @@ TEST(NetView, neighbor__appears_changes_and_disappears_live) {
   });
 }
 
+TEST(NetView, has_link_local__only_one_that_may_be_used_counts) {
+  TTO_IN_FRESH_NAMESPACE([] {
+    run("ip link add wire-a type veth peer name wire-b");
+    run("ip link set wire-a addrgenmode none && ip link set wire-b addrgenmode none");
+    run("ip link set wire-b up && ip link set wire-a up && ip addr add fd77::1/64 dev wire-a nodad");
+    NetView view;
+    ASSERT_TRUE(view.open());
+    const int index = index_of("wire-a");
+    EXPECT_FALSE(view.has_link_local(index)) << "fd77::1 is none";
+    run("ip addr add fe80::77:1/64 dev wire-a");  // for a second or two others may object
+    (void)view.refresh();
+    EXPECT_FALSE(view.has_link_local(index)) << "tentative";
+    run("ip addr add fe80::77:2/64 dev wire-a nodad");
+    EXPECT_TRUE(view.refresh());
+    EXPECT_TRUE(view.has_link_local(index));
+    EXPECT_FALSE(view.has_link_local(index_of("wire-b")));
+    run("ip addr flush dev wire-a scope link");
+    EXPECT_TRUE(view.refresh());
+    EXPECT_FALSE(view.has_link_local(index));
+  });
+}
+
 TEST(NetView, refresh__recovers_from_lost_notifications) {
   TTO_IN_FRESH_NAMESPACE([] {
     make_link();
