@@ -164,7 +164,7 @@ tto_helper_grant Leases::listen(const LeaseOwner& owner, ServedNamespace& netns,
 
 tto_helper_grant Leases::open_flow(const LeaseOwner& owner, ServedNamespace& netns, Fd placeholder,
                                    const tto_helper_flow& flow) {
-  if (count_of(owner.session, false) >= policy_.limits.flows_per_process) return refused(TTO_REFUSED_LIMIT);
+  if (flow_count_of(owner.session) >= policy_.limits.flows_per_process) return refused(TTO_REFUSED_LIMIT);
   const std::optional<Placeholder> bound = read_placeholder(placeholder.get());
   tto::wire::FourTuple tuple;
   std::memcpy(tuple.local.bytes.data(), flow.local, 16);
@@ -203,6 +203,7 @@ tto_helper_grant Leases::open_flow(const LeaseOwner& owner, ServedNamespace& net
   std::memcpy(next_hop.bytes.data(), flow.next_hop, 16);
   if (const std::optional<Mac> mac = netns.hold_next_hop(nic->first, next_hop))
     std::memcpy(grant.next_hop_mac, mac->data(), 6);
+  ++flow_counts_[owner.session];
   flows_.emplace(grant.grant_id, Flow{owner, &netns, std::move(placeholder), key, nic->first, next_hop});
   return grant;
 }
@@ -218,6 +219,8 @@ void Leases::end(std::map<uint64_t, Flow>::iterator at) {
   steering_.remove_flow(flow.key, flow.owner.slot);
   flow.netns->drop_next_hop(flow.ifindex, flow.next_hop);
   flow.netns->drop(flow.key.nic);
+  const auto count = flow_counts_.find(flow.owner.session);
+  if (--count->second == 0) flow_counts_.erase(count);
   flows_.erase(at);
 }
 
@@ -276,9 +279,14 @@ void Leases::recheck() {
 }
 
 size_t Leases::count_of(uint32_t session, bool listens) const {
+  if (!listens) return flow_count_of(session);
   const auto is_of = [session](const auto& item) { return item.second.owner.session == session; };
-  return static_cast<size_t>(listens ? std::count_if(listens_.begin(), listens_.end(), is_of)
-                                     : std::count_if(flows_.begin(), flows_.end(), is_of));
+  return static_cast<size_t>(std::count_if(listens_.begin(), listens_.end(), is_of));
+}
+
+size_t Leases::flow_count_of(uint32_t session) const {
+  const auto count = flow_counts_.find(session);
+  return count == flow_counts_.end() ? 0 : count->second;
 }
 
 }  // namespace ttod

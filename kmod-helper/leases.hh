@@ -72,6 +72,7 @@ class Leases {
   int write_group(const tto_listen_key& key);
   void end(std::map<uint64_t, Listen>::iterator at);
   void end(std::map<uint64_t, Flow>::iterator at);
+  size_t flow_count_of(uint32_t session) const;
 
   Steering& steering_;
   const Policy& policy_;
@@ -79,6 +80,7 @@ class Leases {
   uint64_t next_recheck_ = 0;  // grant
   std::map<uint64_t, Listen> listens_;
   std::map<uint64_t, Flow> flows_;
+  std::map<uint32_t, size_t> flow_counts_;  // by session: every grant asks, and counting anew would take ever longer
   std::map<tto_listen_key, std::vector<uint64_t>, ByBytes<tto_listen_key>> groups_;  // the listens behind an entry
 };
 
