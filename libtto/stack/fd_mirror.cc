@@ -36,7 +36,7 @@ void mirror_fd(int fd, Path path, stats::Counter reason, const SocketEntry* entr
   shown.reason = path == Path::kKernel ? static_cast<uint16_t>(reason) : uint16_t{0xffff};
   shown.tcp_state = static_cast<uint8_t>(entry != nullptr && entry->listener != nullptr ? tcp::State::kListen
                                                                                         : tcp::State::kClosed);
-  shown.slot = ~0u;
+  shown.slot = entry != nullptr && entry->stream != nullptr ? entry->stream->slot() : ~0u;
   shown.since_ns = realtime_ns();
   shown.path = shown_path(path);
 }

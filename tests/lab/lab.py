@@ -9,6 +9,7 @@ Everything a lab makes carries its name (tto-lab-…), and a record of its owner
 a killed run left behind, and only that. Leaving the `with` block removes all of it and then looks for leaks.
 Needs root. Standard library only: the system tests, tools/bench and tools/quickstart stand on it.
 """
+import contextlib
 import json
 import os
 import pwd
@@ -55,6 +56,28 @@ def await_until(condition, what, seconds=10.0):
             raise LabError(f"waited {seconds} s for {what}")
         time.sleep(pause)
         pause = min(pause * 2, 0.05)
+
+
+def interrupt_on_signals():
+    """SIGTERM and SIGHUP end the program as Ctrl-C does: by KeyboardInterrupt, so that labs are removed."""
+    def interrupt(number, frame):
+        raise KeyboardInterrupt
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, interrupt)
+
+
+@contextlib.contextmanager
+def no_interruption():
+    """Someone who presses Ctrl-C twice still gets everything removed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {n: signal.signal(n, signal.SIG_IGN) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def start_time(pid):
@@ -218,14 +241,16 @@ class Lab:
         try:
             self.set_up()
         except BaseException:
-            self.tear_down()
+            with no_interruption():
+                self.tear_down()
             raise
         return self
 
     def __exit__(self, kind, value, trace):
-        if kind is not None:
+        if kind is not None and kind is not KeyboardInterrupt:
             self.show_logs()
-        self.tear_down()
+        with no_interruption():
+            self.tear_down()
         left = self.leaks()
         if left and kind is None:
             raise LabError("left behind: " + "; ".join(left))

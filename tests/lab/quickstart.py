@@ -4,7 +4,7 @@ import sys
 import time
 
 import programs
-from lab import Lab, LabError, cleanup
+from lab import Lab, LabError, cleanup, interrupt_on_signals
 
 WAYS = [("kernel – kernel", False, False), ("tto server, kernel client", True, False), ("tto both ends", True, True)]
 BIG = 1 << 30
@@ -62,7 +62,11 @@ def main():
 
 
 if __name__ == "__main__":
+    interrupt_on_signals()
     try:
         main()
     except LabError as error:
         sys.exit(f"quickstart: {error}")
+    except KeyboardInterrupt:
+        print("quickstart: interrupted; what it made is removed", file=sys.stderr)
+        sys.exit(130)

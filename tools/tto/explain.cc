@@ -59,8 +59,8 @@ int explain_command(int argc, char** argv) {
   if (as_json) {
     nlohmann::json fds = nlohmann::json::array();
     for (const FdView& f : view->fds)
-      fds.push_back({{"fd", f.fd}, {"path", f.path}, {"state", f.state}, {"since_ns", f.since_ns}, {"reason", f.reason},
-                     {"reason_text", f.reason.empty() ? "" : text_of(f.reason)}});
+      fds.push_back({{"fd", f.fd}, {"path", f.path}, {"state", f.state}, {"peer", f.peer}, {"since_ns", f.since_ns},
+                     {"reason", f.reason}, {"reason_text", f.reason.empty() ? "" : text_of(f.reason)}});
     std::printf("%s\n", nlohmann::json{{"pid", view->pid}, {"command", view->command}, {"fds", fds}}.dump().c_str());
     return 0;
   }
@@ -70,6 +70,7 @@ int explain_command(int argc, char** argv) {
   for (const FdView& f : view->fds) {
     std::printf("  fd %-5d %-7s since %s", f.fd, f.path.c_str(), local_time(f.since_ns).c_str());
     if (!f.state.empty()) std::printf("  %s", f.state.c_str());
+    if (!f.peer.empty()) std::printf("  with %s", f.peer.c_str());
     if (!f.reason.empty()) std::printf("  %s: %s", f.reason.c_str(), text_of(f.reason));
     std::printf("\n");
   }

@@ -295,7 +295,10 @@ std::optional<ProcessView> view_process(int pid, std::string* why) {
   }
   for (FdView& f : view->fds)
     for (const Flow& flow : view->flows)
-      if (flow.figures.fd == f.fd && f.path == "af_xdp") f.state = flow.state;
+      if (flow.slot == f.slot && f.path == "af_xdp") {
+        f.state = flow.state;
+        f.peer = flow.remote;
+      }
   return view;
 }
 

@@ -33,6 +33,7 @@ struct FdView {
   std::string reason;  // counter name without "kernel_", empty unless the kernel serves it
   uint64_t since_ns;   // CLOCK_REALTIME
   uint32_t slot;
+  std::string peer{};  // of a connection that libtto serves
 };
 
 struct Flow {
