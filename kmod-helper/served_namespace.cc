@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <system_error>
+#include <utility>
 
 #include "kmod-helper/filters.hh"
 #include "kmod-helper/log.hh"
@@ -328,6 +329,7 @@ tto_helper_refusal ServedNamespace::attach(Device& device, const Nic& nic) {
   }
   LOG_INFO("%s (nic %u): steering program attached, %s mode", nic.name.c_str(), device.nic_id,
            device.link.mode == XdpMode::kNative ? "native" : "generic");
+  note_mode_change(device);
   return TTO_REFUSED_NONE;
 }
 
@@ -341,7 +343,20 @@ void ServedNamespace::detach(Device& device) {
     steering_.clear_nic_mac(key);
   }
   LOG_INFO("nic %u: steering program detached", device.nic_id);
+  note_mode_change(device);
 }
+
+void ServedNamespace::note_mode_change(const Device& device) {
+  for (const auto& [ifindex, nic] : nics_) {
+    if (nic.device != device.ifindex) continue;
+    tto_helper_event event{};
+    event.kind = TTO_EVENT_NIC_CHANGED;
+    event.nic = describe(nic);
+    mode_events_.push_back(event);
+  }
+}
+
+std::vector<tto_helper_event> ServedNamespace::take_mode_events() { return std::exchange(mode_events_, {}); }
 
 tto_helper_refusal ServedNamespace::hold(const Nic& nic) {
   const auto at = devices_.find(nic.device);

@@ -77,6 +77,9 @@ class ServedNamespace {
   /// Takes what the kernel announced.
   Changes refresh();
 
+  /// NICs whose device was attached or detached since the last call: the kernel announces neither.
+  std::vector<tto_helper_event> take_mode_events();
+
   uint64_t cookie() const { return cookie_; }
   const std::map<int, Nic>& nics() const { return nics_; }
   tto_helper_nic describe(const Nic& nic) const;
@@ -120,6 +123,7 @@ class ServedNamespace {
   bool is_filtered(Device& device, const Nic& nic);
   tto_helper_refusal attach(Device& device, const Nic& nic);
   void detach(Device& device);
+  void note_mode_change(const Device& device);
   void probe_neighbor(int ifindex, const std::array<uint8_t, 16>& address);
 
   Steering& steering_;
@@ -133,6 +137,7 @@ class ServedNamespace {
   std::map<NeighborId, Mac> neighbors_;
   std::map<NeighborId, uint32_t> held_next_hops_;
   Clock::time_point next_probe_{};
+  std::vector<tto_helper_event> mode_events_;
 };
 
 }  // namespace ttod

@@ -229,10 +229,15 @@ void Server::on_namespace_change(uint64_t cookie) {
   const ServedNamespace::Changes changes = at->second->refresh();
   if (!changes.nics_or_addresses) return;
   leases_.follow(*at->second);
+  tell_clients(cookie, changes.events);
+}
+
+void Server::tell_clients(uint64_t cookie, const std::vector<tto_helper_event>& events) {
+  if (events.empty()) return;
   std::vector<uint32_t> deaf;
   for (auto& [id, client] : clients_) {
     if (client.ports.count(cookie) == 0) continue;
-    for (const tto_helper_event& event : changes.events)
+    for (const tto_helper_event& event : events)
       if (!client.session.send_event(event)) {
         deaf.push_back(id);
         break;
@@ -377,6 +382,7 @@ void Server::run() {
     const Clock::time_point now = Clock::now();
     const bool is_upkeep_due = now >= next_upkeep;
     try {
+      for (const auto& [cookie, netns] : namespaces_) tell_clients(cookie, netns->take_mode_events());
       is_more_due = events == 0 || is_upkeep_due ? ports_.maintain() : true;
       if (!is_upkeep_due) continue;
       next_upkeep = now + std::chrono::milliseconds(kIdleMs);

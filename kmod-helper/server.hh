@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "kmod-helper/event_loop.hh"
 #include "kmod-helper/leases.hh"
@@ -61,6 +62,7 @@ class Server : public SessionHost {
   void end_session(uint32_t id);
   ServedNamespace* serve_namespace(int socket);
   void on_namespace_change(uint64_t cookie);
+  void tell_clients(uint64_t cookie, const std::vector<tto_helper_event>& events);
   void forget_unused_namespaces();
   Port* port_for(uint32_t session, const Peer& peer, const Fd& placeholder, tto_helper_refusal& refusal);
   tto_helper_refusal check_limits(const Peer& peer, uint64_t bytes) const;

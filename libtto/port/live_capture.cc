@@ -4,6 +4,7 @@
 #include <linux/memfd.h>
 #include <sys/mman.h>
 
+#include "libtto/base/fd_map.hh"
 #include "libtto/base/sys.hh"
 
 namespace tto::port {
@@ -15,25 +16,29 @@ void tell(tto_stats_page* page, int fd) { __atomic_store_n(&page->capture_fd, fd
 
 }  // namespace
 
-void LiveCapture::poll(tto_stats_page* page, Instant now) {
-  if (page == nullptr) return;
+bool LiveCapture::is_wanted(const tto_stats_page* page, Instant now) {
   const uint64_t until = __atomic_load_n(&page->capture_until_ns, __ATOMIC_RELAXED);
   const auto now_ns = static_cast<uint64_t>(now.ns);
   // Whoever wrote the word may have written nonsense; a far future is not obeyed, so a dead tool is forgotten.
-  const bool wanted = until > now_ns && until - now_ns <= TTO_CAPTURE_MAX_NS;
+  return until > now_ns && until - now_ns <= TTO_CAPTURE_MAX_NS;
+}
+
+void LiveCapture::poll(tto_stats_page* page, Instant now) {
+  if (page == nullptr) return;
+  const bool wanted = is_wanted(page, now);
   if (wanted && !sink_) begin(page);
   if (!wanted && sink_) end(page);
 }
 
 void LiveCapture::begin(tto_stats_page* page) {
-  const int fd = sys::memfd_create("tto-capture", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+  const int fd = make_internal_fd(sys::memfd_create("tto-capture", MFD_CLOEXEC | MFD_ALLOW_SEALING));
   if (fd < 0) return;
   void* ring = nullptr;
   const bool sized = sys::ftruncate(fd, static_cast<off_t>(kCaptureRingBytes)) == 0 &&
                      sys::fcntl(fd, F_ADD_SEALS, kSeals) == 0;
   if (sized) ring = sys::mmap(nullptr, kCaptureRingBytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   if (!sized || sys::is_error(ring)) {
-    sys::close(fd);
+    close_internal_fd(fd);
     return;
   }
   fd_ = fd;
@@ -49,7 +54,7 @@ void LiveCapture::end(tto_stats_page* page) {
   port_.set_sink(nullptr);
   sink_.reset();
   sys::munmap(ring_, kCaptureRingBytes);
-  sys::close(fd_);
+  close_internal_fd(fd_);
   ring_ = nullptr;
   fd_ = -1;
 }

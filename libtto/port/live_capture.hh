@@ -28,6 +28,10 @@ class LiveCapture {
   /// Begins or ends recording as the page asks. `now` is CLOCK_MONOTONIC. Call it every few milliseconds, `page` may be null.
   void poll(tto_stats_page* page, Instant now);
   bool is_recording() const { return sink_.has_value(); }
+  /// Does the page ask for a capture?
+  static bool is_wanted(const tto_stats_page* page, Instant now);
+  /// In a forked child: closes the child's descriptor and leaves the page, which is the parent's, alone.
+  void abandon() { end(nullptr); }
 
  private:
   void begin(tto_stats_page* page);

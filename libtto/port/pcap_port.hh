@@ -63,6 +63,7 @@ class PcapPort final : public FramePort {
   uint64_t lost_count() const { return lost_; }
 
   const PortCaps& caps() const override { return inner_.caps(); }
+  uint32_t region() const override { return inner_.region(); }
   size_t post_fill(std::span<const memory::FrameHandle> frames) override { return inner_.post_fill(frames); }
   size_t fill_space() const override { return inner_.fill_space(); }
   size_t rx_burst(std::span<FrameSlice> out, Instant now) override;

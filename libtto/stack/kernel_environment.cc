@@ -2,8 +2,22 @@
 
 #include <algorithm>
 #include <cstring>
+#include <type_traits>
+
+#include "libtto/base/sys.hh"
+#include "libtto/stack/clock.hh"
 
 namespace tto::stack {
+namespace {
+
+/// What added to a moment of our clock gives nanoseconds since 1970.
+int64_t clock_epoch_ns() {
+  timespec t;
+  sys::clock_gettime(CLOCK_REALTIME, &t);
+  return int64_t{t.tv_sec} * 1'000'000'000 + t.tv_nsec - read_clock().ns;
+}
+
+}  // namespace
 
 stats::Counter reason_of(tto_helper_refusal refusal) {
   using C = stats::Counter;
@@ -91,8 +105,50 @@ void KernelEnvironment::refresh(Instant /*now*/) {
   while (helper.poll_event(event)) on_event(event);
 }
 
+KernelEnvironment::Capture::Capture(port::FramePort& inner, memory::FramePool& pool)
+    : recorder(inner, pool, clock_epoch_ns()) {}
+
+port::FramePort& KernelEnvironment::observed_port(port::FramePort& port, memory::FramePool& pool, Instant now) {
+  if (page_ == nullptr) return port;
+  if (!capture_.has_value()) {
+    if (!port::LiveCapture::is_wanted(page_, now)) return port;
+    capture_.emplace(port, pool);
+  }
+  capture_->live.poll(page_, now);
+  if (capture_->live.is_recording()) return capture_->recorder;
+  capture_.reset();
+  return port;
+}
+
+void KernelEnvironment::set_page(tto_stats_page* page) {
+  page_ = page;
+  show_nics();
+}
+
+void KernelEnvironment::show_nics() {
+  if (page_ == nullptr) return;
+  static_assert(std::extent_v<decltype(tto_stats_page::nics)> >= TTO_HELPER_MAX_NICS, "the page has a place for every one");
+  for (uint32_t i = 0; i < nic_count_; ++i) {
+    page_->nics[i].ifindex = nics_[i].ifindex;
+    page_->nics[i].xdp_mode = nics_[i].xdp_mode;
+    memcpy(page_->nics[i].name, nics_[i].name, sizeof page_->nics[i].name);
+  }
+  page_->nic_count = nic_count_;
+}
+
+void KernelEnvironment::abandon() {
+  helper.abandon();
+  if (capture_.has_value()) capture_->live.abandon();
+  page_ = nullptr;
+}
+
 void KernelEnvironment::on_event(const tto_helper_event& event) {
   ++nic_generation_;
+  take_event(event);
+  show_nics();
+}
+
+void KernelEnvironment::take_event(const tto_helper_event& event) {
   switch (event.kind) {
     case TTO_EVENT_NIC_CHANGED:
       for (uint32_t i = 0; i < nic_count_; ++i) {

@@ -2,10 +2,14 @@
 // Under the stack's lock.
 #pragma once
 
+#include <optional>
+
 #include "libtto/control/helper_client.hh"
 #include "libtto/control/net_view.hh"
 #include "libtto/control/sysctls.hh"
+#include "libtto/port/live_capture.hh"
 #include "libtto/stack/stack.hh"
+#include "libtto/stats/stats_page.h"
 
 namespace tto::stack {
 
@@ -35,7 +39,12 @@ class KernelEnvironment final : public Environment {
   void release_flow(const device::FlowKey& key, int ifindex, uint64_t grant_id) override;
   void release_listener(uint64_t grant_id) override;
   void refresh(Instant now) override;
+  port::FramePort& observed_port(port::FramePort& port, memory::FramePool& pool, Instant now) override;
 
+  /// Where tools see the interfaces and ask for captures; null: nowhere. Shows the interfaces known now.
+  void set_page(tto_stats_page* page);
+  /// In a forked child: closes what is ours, leaves alone what is shared.
+  void abandon();
   /// The interfaces that the port serves, as ttod last described them.
   void set_nics(const tto_helper_port& port);
   bool is_revoked() const { return is_revoked_; }
@@ -47,11 +56,22 @@ class KernelEnvironment final : public Environment {
  private:
   const tto_helper_nic* nic_at(int ifindex) const;
   void on_event(const tto_helper_event& event);
+  void take_event(const tto_helper_event& event);
+  void show_nics();
+
+  // Exists while a tool asks for it.
+  struct Capture {
+    Capture(port::FramePort& port, memory::FramePool& pool);
+    port::PcapPort recorder;
+    port::LiveCapture live{recorder};
+  };
 
   tto_helper_nic nics_[TTO_HELPER_MAX_NICS];
   uint32_t nic_count_ = 0;
   uint64_t nic_generation_ = 0;
   bool is_revoked_ = false;
+  tto_stats_page* page_ = nullptr;
+  std::optional<Capture> capture_;
 };
 
 }  // namespace tto::stack

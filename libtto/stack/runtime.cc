@@ -94,14 +94,8 @@ stats::Counter reason_of_connect_error(int error) {
   return stats::Counter::kernel_no_helper;
 }
 
-void show_on_page(tto_stats_page* page, const tto_helper_port& port, int region_fd) {
+void show_region(tto_stats_page* page, int region_fd) {
   if (page == nullptr) return;
-  page->nic_count = std::min<uint32_t>(port.nic_count, TTO_HELPER_MAX_NICS);
-  for (uint32_t i = 0; i < page->nic_count; ++i) {
-    page->nics[i].ifindex = port.nics[i].ifindex;
-    page->nics[i].xdp_mode = port.nics[i].xdp_mode;
-    memcpy(page->nics[i].name, port.nics[i].name, sizeof page->nics[i].name);
-  }
   page->region_fd = region_fd;
   page->has_region = 1;
 }
@@ -162,7 +156,8 @@ stats::Counter RunningStack::start(int any_tcp_socket, std::atomic<uint64_t>* wo
   binding.wait_fd = wait_fd;
   stack.reset(new (std::nothrow) Stack(config_from_environment(), binding, environment, words));
   if (stack == nullptr || !start_progress_thread(*stack)) return stats::Counter::kernel_no_resource;
-  show_on_page(page, grant->description, region_fd);
+  show_region(page, region_fd);
+  environment.set_page(page);
   return stats::Counter::kCount;
 }
 
@@ -272,7 +267,7 @@ void Runtime::after_fork_child() {
     } else {
       stack.lock().reset();
     }
-    running->environment.helper.abandon();
+    running->environment.abandon();
     for (const int fd : {running->port.wait_fd(), running->wait_fd, running->region_fd}) close_internal_fd(fd);
   }
   forget_waiters_after_fork();

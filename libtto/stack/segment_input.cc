@@ -90,7 +90,7 @@ void Stack::Impl::open_child(Listener& listener, const ReceiveCompletion& c, Ins
   const wire::FourTuple& tuple = c.key.tuple;
   config.is_v6 = !tuple.local.is_v4();
   const tto_helper_nic* nic = nic_of(path);
-  const uint32_t mtu = nic != nullptr ? nic->mtu_bytes : port.caps().mtu_bytes;
+  const uint32_t mtu = nic != nullptr ? nic->mtu_bytes : port->caps().mtu_bytes;
   config.mtu_bytes = config.path_mtu_bytes = static_cast<uint16_t>(std::min<uint32_t>(mtu, 65535));
   int ifindex = nic != nullptr ? static_cast<int>(nic->ifindex) : 0;
   if (const auto hop = environment.next_hop(tuple.remote, &tuple.local, 0); hop.has_value() &&
@@ -146,7 +146,7 @@ void Stack::Impl::reply_with_reset(const ReceiveCompletion& c, Instant now) {
   tcp::SegmentOut reset;
   if (!tcp::reset_for(c.segment, reset)) return;
   const device::PathHeaders path{c.destination_mac, c.source_mac, c.key.vlan, 0, 64};
-  if (device.send_unbound(port, c.key, path, reset, now)) counters.add_owned(stats::Counter::reset_sent_no_socket);
+  if (device.send_unbound(*port, c.key, path, reset, now)) counters.add_owned(stats::Counter::reset_sent_no_socket);
 }
 
 void Stack::Impl::on_icmp(const ReceiveCompletion& c, Instant now) {

@@ -29,7 +29,7 @@ bool Stack::Impl::emit(Socket& s, Instant now) {
     Posted posted = post(s, output, now);
     if (posted == Posted::kNoRoom) {
       commit(s, now);
-      device.push_frames(port, now);
+      device.push_frames(*port, now);
       posted = post(s, output, now);
     }
     if (posted == Posted::kNoRoom) {
@@ -53,7 +53,7 @@ Stack::Impl::Posted Stack::Impl::post(Socket& s, const tcp::Output& output, Inst
     const uint32_t before = s.send_queue_.frame_count();
     // The device makes one frame of each of ours, but for segments that do not fit into one.
     const uint32_t mss = request.segment.mss_bytes;
-    const uint32_t max_frames = mss > socket::SendQueue::kFrameCapacity ? port.caps().max_slices : 1;
+    const uint32_t max_frames = mss > socket::SendQueue::kFrameCapacity ? port->caps().max_slices : 1;
     request.head = s.send_queue_.frames_for(payload, mss, max_frames);
     s.count_send_frames(before);
     if (!request.head) return Posted::kNoFrame;

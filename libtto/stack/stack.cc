@@ -28,7 +28,7 @@ Stack::Impl::Impl(Stack& owner, const StackConfig& config, const PortBinding& b,
                   std::atomic<uint64_t>* words)
     : stack(owner),
       environment(env),
-      port(*b.port),
+      port(b.port),
       binding(b),
       counters(words),
       pool(pool_for(b, own_pool)),
@@ -50,7 +50,7 @@ Stack::Stack(const StackConfig& config, const PortBinding& binding, Environment&
 Stack::~Stack() = default;
 
 int Stack::wait_fd() const {
-  return impl_->binding.wait_fd >= 0 ? impl_->binding.wait_fd : impl_->port.wait_fd();
+  return impl_->binding.wait_fd >= 0 ? impl_->binding.wait_fd : impl_->port->wait_fd();
 }
 
 size_t Stack::connection_count() const { return impl_->live_sockets; }

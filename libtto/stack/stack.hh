@@ -69,6 +69,11 @@ class Environment {
   virtual void release_listener(uint64_t grant_id) = 0;
   /// Housekeeping: sends what is queued, takes netlink news and helper events. Never blocks. Called at most every ms.
   virtual void refresh(Instant now) = 0;
+  /// The port that frames pass from now on: `port`, or one in front of it that records them. Called about every ms while
+  /// there is something to do; the answer is good until the next call.
+  virtual port::FramePort& observed_port(port::FramePort& port, memory::FramePool& /*pool*/, Instant /*now*/) {
+    return port;
+  }
 };
 
 class Stack {

@@ -27,6 +27,7 @@ struct Stack::Impl {
   size_t expire(Instant now);
   void push(Instant now);
   void housekeep(Instant now);
+  void let_observe(Instant now);
   Instant next_deadline();
   // segment_input.cc: completions to connections, listeners, or nobody.
   void on_completion(device::ReceiveCompletion& completion, Instant now);
@@ -63,7 +64,7 @@ struct Stack::Impl {
 
   Stack& stack;
   Environment& environment;
-  port::FramePort& port;
+  port::FramePort* port;  // the binding's, or one in front of it that looks on
   PortBinding binding;
   stats::Counters counters;
   memory::FramePool own_pool;
@@ -82,6 +83,7 @@ struct Stack::Impl {
   IntrusiveList time_wait;  // orphans in TIME-WAIT, oldest first
   Instant refreshed_at{};
   bool has_released = false;  // since then: the next refresh sends it
+  Instant observed_at{};
   uint64_t seen_generation = 0;
   uint32_t resolve_cursor = ~0u;  // ~0: every connection has its path as of seen_generation
   bool has_more_work = false;     // a bound cut the last turn short

@@ -20,6 +20,7 @@ size_t Stack::run_once(Instant now) {
   if (is_abandoned_) return 0;
   Impl& i = *impl_;
   i.has_more_work = false;
+  i.let_observe(now);            // whether anybody records
   size_t work = i.receive(now);  // port -> device -> engine
   work += i.expire(now);         // time -> engine
   i.housekeep(now);              // routes and neighbours -> engine
@@ -32,8 +33,15 @@ void Stack::push(Instant now) {
   if (!is_abandoned_) impl_->push(now);
 }
 
+// Before anything is received: the frame that wakes an idle stack is to be seen too.
+void Stack::Impl::let_observe(Instant now) {
+  if (now - observed_at < kRefreshEvery && now >= observed_at) return;
+  observed_at = now;
+  port = &environment.observed_port(*binding.port, pool, now);
+}
+
 size_t Stack::Impl::receive(Instant now) {
-  const size_t slices = device.pull_frames(port, now, stack.config_.rx_burst_slices);
+  const size_t slices = device.pull_frames(*port, now, stack.config_.rx_burst_slices);
   device.expire(now);
   device::ReceiveCompletion batch[kCompletionBatch];
   size_t polled = 0;
@@ -74,8 +82,8 @@ void Stack::Impl::push(Instant now) {
       shared.dirty.push_back(*node);
     }
   }
-  const size_t sent = device.push_frames(port, now);
-  port.kick(false);
+  const size_t sent = device.push_frames(*port, now);
+  port->kick(false);
   has_more_work = has_more_work || (!shared.dirty.empty() && port_has_room) || (sent > 0 && device.has_work_queued());
   while (IntrusiveNode* node = to_publish.pop_front()) settle(*socket_at(node), now);
   free_retired();
@@ -109,7 +117,7 @@ void Stack::Impl::housekeep(Instant now) {
 
 Instant Stack::Impl::next_deadline() {
   if (has_more_work) return {};
-  Instant at = std::min({wheel.next(), device.next_deadline(), port.next_event()});
+  Instant at = std::min({wheel.next(), device.next_deadline(), port->next_event()});
   // A full transmit ring, starved sockets and releases to be sent have no event of their own: look again soon.
   if (!shared.dirty.empty() || device.has_work_queued() || !shared.starved.empty() || !retired.empty() ||
       has_released) {

@@ -1,0 +1,105 @@
+#!/usr/bin/env python3
+"""What the tools show of a program at work: tto capture, tto stat, tto explain.
+
+usage: test_tools.py TEST
+"""
+import json
+import subprocess
+
+import support
+from support import LabError
+
+import programs
+from lab import await_until
+
+
+def check(condition, what):
+    if not condition:
+        raise LabError(what)
+
+
+def redis_load(lab, **options):
+    """An accelerated redis-server on side a under endless load from an ordinary client, once frames flow."""
+    server = programs.start_redis(lab, lab.a, tto=True)
+    client = lab.spawn(lab.b, ["redis-benchmark", "-h", lab.a.ip4, "-p", programs.REDIS_PORT, "-t", "set", "-n", 100000000,
+                               "-c", 20, "-q"], **options)
+    await_until(lambda: support.sum_of(server.statistics(), "rx_frame") > 1000, "load", 20)
+    return server, client
+
+
+def tshark(file, display_filter, *fields):
+    """One list of the fields per frame that passes the filter; every checksum is verified."""
+    argv = ["tshark", "-r", file, "-o", "tcp.check_checksum:TRUE", "-o", "ip.check_checksum:TRUE", "-Y", display_filter,
+            "-T", "fields"]
+    for field in fields:
+        argv += ["-e", field]
+    done = subprocess.run([str(a) for a in argv], capture_output=True, text=True)
+    check(done.returncode == 0, f"tshark: {done.stderr.strip()}")
+    return [line.split("\t") for line in done.stdout.splitlines()]
+
+
+def capture():
+    """A capture of a process under load is a file that tshark reads: both directions, good checksums; then it stops."""
+    support.require("redis-server", "redis-benchmark", "tshark")
+    with support.Lab(offload=False) as lab:  # the peer's checksums, too, are complete on the link
+        server, client = redis_load(lab)
+        for turn in range(2):  # what the first has taken is none of the second's business
+            file = lab.dir / f"{turn}.pcapng"
+            lab.tto("capture", server.pid, "-w", file, "--seconds", 1)
+            rows = tshark(file, "tcp", "ip.src", "ip.dst", "tcp.checksum.status", "ip.checksum.status", "tcp.len",
+                          "frame.time_epoch", "tcp.seq_raw",
+                          "tcp.checksum", "tcp.checksum_calculated")
+            check(len(rows) > 1000, f"{len(rows)} TCP frames in a second of load")
+            times = [float(row[5]) for row in rows]
+            check(max(times) - min(times) < 5, f"a second of capture spans {max(times) - min(times)} s")
+            for source, peer in ((lab.a.ip4, lab.b.ip4), (lab.b.ip4, lab.a.ip4)):
+                ours = [row for row in rows if row[:2] == [source, peer]]
+                check(any(int(row[4]) > 0 for row in ours), f"no payload from {source} among {len(ours)} frames")
+            bad = [row for row in rows if row[2:4] != ["1", "1"]]
+            check(not [row for row in bad if row[0] == lab.a.ip4], f"sent with a bad checksum: {bad[:3]}")
+            # What came with a bad checksum is on record as it came, and nowhere else.
+            dropped = support.sum_of(server.statistics(), "drop_bad_checksum")
+            check(len(bad) <= dropped, f"{len(bad)} of {len(rows)} frames have a bad checksum, {dropped} were dropped: {bad[:3]}")
+        client.stop()
+        await_until(lambda: not has_ring(server.pid), "the ring to go", 10)
+        lab.check_balance()
+
+
+def has_ring(pid):
+    return "/memfd:tto-capture" in subprocess.run(["ls", "-l", f"/proc/{pid}/fd"], capture_output=True, text=True).stdout
+
+
+def views():
+    """Paths, states and reasons of descriptors, figures of connections, modes of links: as they are."""
+    support.require("redis-server", "redis-benchmark")
+    with support.Lab() as lab:
+        server, client = redis_load(lab)
+        # One connection of the kernel's: from the machine's own loopback.
+        local = lab.spawn(lab.a, ["redis-cli", "-h", "127.0.0.1", "-p", programs.REDIS_PORT, "monitor"])
+        await_until(lambda: "OK" in local.output(), "the local client", 10)
+        view = json.loads(lab.tto("stat", server.pid, "--json"))["processes"][0]
+        check([n["xdp_mode"] for n in view["nics"]] == ["native"] and lab.has_xdp(lab.a), f"links: {view['nics']}")
+        flows = [f for f in view["flows"] if f["state"] == "ESTABLISHED"]
+        check(len(flows) == 20, f"{len(flows)} established connections, 20 expected: {view['flows']}")
+        for flow in flows:
+            check(flow["local"] == f"{lab.a.ip4}:{programs.REDIS_PORT}" and flow["remote"].startswith(lab.b.ip4 + ":"),
+                  f"addresses: {flow}")
+            check(flow["rx_byte"] > 0 and flow["tx_byte"] > 0 and 0 < flow["srtt_us"] < 1000000, f"figures: {flow}")
+        fds = {f["fd"]: f for f in json.loads(lab.tto("explain", server.pid, "--json"))["fds"]}
+        for flow in flows:
+            fd = fds.get(flow["fd"])
+            check(fd and fd["path"] == "af_xdp" and fd["state"] == "ESTABLISHED", f"fd of {flow}: {fd}")
+        kernel = [f for f in fds.values() if f["path"] == "kernel"]
+        check(kernel and all(f["reason"] and f["reason_text"] for f in kernel), f"kernel descriptors: {kernel}")
+        check("kernel_accept" in [f["reason"] for f in kernel], f"no loopback descriptor is explained: {kernel}")
+        text = lab.tto("explain", server.pid)
+        check("XDP native" in text and "kernel_accept" in text, text)
+        client.stop()
+        local.stop()
+        server.stop()
+        # The link loses its program when nobody needs it; whoever comes next sees it attached again.
+        await_until(lambda: not lab.has_xdp(lab.a), "XDP to leave", 15)
+
+
+if __name__ == "__main__":
+    support.main({t.__name__: t for t in (capture, views)}, __doc__)
