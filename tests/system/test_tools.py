@@ -55,11 +55,9 @@ def capture():
             for source, peer in ((lab.a.ip4, lab.b.ip4), (lab.b.ip4, lab.a.ip4)):
                 ours = [row for row in rows if row[:2] == [source, peer]]
                 check(any(int(row[4]) > 0 for row in ours), f"no payload from {source} among {len(ours)} frames")
-            bad = [row for row in rows if row[2:4] != ["1", "1"]]
-            check(not [row for row in bad if row[0] == lab.a.ip4], f"sent with a bad checksum: {bad[:3]}")
-            # What came with a bad checksum is on record as it came, and nowhere else.
-            dropped = support.sum_of(server.statistics(), "drop_bad_checksum")
-            check(len(bad) <= dropped, f"{len(bad)} of {len(rows)} frames have a bad checksum, {dropped} were dropped: {bad[:3]}")
+            # Linux sends a sum of 0 as 0xffff, its other form; tshark knows only the one.
+            bad = [row for row in rows if row[3] != "1" or row[2] != "1" and row[7:9] != ["0xffff", "0x0000"]]
+            check(not bad, f"{len(bad)} of {len(rows)} frames have a bad checksum: {bad[:3]}")
         client.stop()
         await_until(lambda: not has_ring(server.pid), "the ring to go", 10)
         lab.check_balance()
