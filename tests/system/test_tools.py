@@ -99,5 +99,36 @@ def views():
         await_until(lambda: not lab.has_xdp(lab.a), "XDP to leave", 15)
 
 
+def figures():
+    """The figures of a bulk connection, each way, agree with each other and with what the kernel's end counted."""
+    support.require("iperf3")
+    with support.Lab() as lab:
+        server = lab.spawn(lab.a, ["iperf3", "-s", "-p", programs.IPERF_PORT], tto=True).await_listen(programs.IPERF_PORT)
+        for reverse in (False, True):
+            client = lab.spawn(lab.b, ["iperf3", "-c", lab.a.ip4, "-p", programs.IPERF_PORT, "-t", 4, "-J"] +
+                               (["-R"] if reverse else []))
+            moved = "tx_byte" if reverse else "rx_byte"
+            flow = await_until(lambda m=moved: bulk_flow(lab, server, m), "bulk traffic", 20)
+            if client.wait(40) != 0:
+                raise LabError(client.output())
+            end = json.loads(client.output())["end"]
+            total = end["sum_sent" if reverse else "sum_received"]
+            check(flow[moved] <= total["bytes"] + (16 << 20), f"{flow} of a transfer of {total}")
+            # A connection whose MSS is 1448 receives no more than that per segment and, at full speed, nearly that.
+            if not reverse:
+                check(0.5 < flow["rx_byte"] / (flow["rx_segment"] * flow["mss"]) <= 1, f"bytes per segment: {flow}")
+                check(flow["coalescing"] > 2, f"bulk data are not coalesced: {flow}")
+            check(flow["rx_aggregate"] <= flow["rx_segment"], f"more aggregates than segments: {flow}")
+            check(0 < flow["srtt_us"] < 2000000, f"{flow}")
+            if reverse:  # the sender's own count, which iperf3 takes from TCP_INFO at the end
+                check(flow["retransmit_segment"] <= total["retransmits"], f"{flow}, iperf3: {total}")
+                check(flow["retransmit_segment"] * 20 < flow["tx_segment"], f"every 20th segment sent again: {flow}")
+
+
+def bulk_flow(lab, server, moved):
+    view = json.loads(lab.tto("stat", server.pid, "--json"))["processes"][0]
+    return next((f for f in view["flows"] if f[moved] > 20000000), None)
+
+
 if __name__ == "__main__":
-    support.main({t.__name__: t for t in (capture, views)}, __doc__)
+    support.main({t.__name__: t for t in (capture, views, figures)}, __doc__)
