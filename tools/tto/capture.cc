@@ -131,7 +131,7 @@ bool capture(Sources& sources, int file, uint64_t end_ns) {
   while (true) {
     bool last = g_stop != 0 || monotonic_ns() >= end_ns;
     for (auto& s : sources) {
-      s->ask(last ? 0 : monotonic_ns() + 3000000000u);
+      if (!last) s->ask(monotonic_ns() + 3000000000u);  // at the end asked no more only when all is read: it ends the ring
       if (s->drain(&out)) continue;
       std::fprintf(stderr, "%d ended: %llu frames, %llu not recorded\n", s->pid(),
                    static_cast<unsigned long long>(s->packet_count()), static_cast<unsigned long long>(s->lost_count()));
