@@ -86,6 +86,8 @@ class TxCheck : public ::testing::Test {
     for (const uint32_t slot : slots) group.slots[group.count++] = slot;
     put(skeleton_->maps.tto_olt, key, group);
   }
+  /// As steer notes it: the peer of `s` has lately sent a segment to a listener of this slot.
+  void note_arrival(const Spec& s, uint32_t slot = kSlot) { put(skeleton_->maps.tto_arrivals, key_of(s), slot); }
   bool find_flow(const Spec& s, tto_flow_value& out) {
     const tto_flow_key key = key_of(s);
     return bpf_map_lookup_elem(bpf_map__fd(skeleton_->maps.tto_flt), &key, &out) == 0;
@@ -236,8 +238,26 @@ TEST_F(TxCheck, every_truncation__stays) {
   }
 }
 
+TEST_F(TxCheck, D12_listener__answers_only_who_spoke_first_and_to_it) {
+  lease_listen(good(), {kOtherSlot, kSlot});
+  Spec other_port = good();
+  other_port.destination_port = 1000;
+  note_arrival(other_port);
+  tto_flow_value made{};
+  for (int i = 0; i < 2; ++i) {
+    for (const uint8_t flags : {uint8_t{kSyn | kAck}, uint8_t{kRst}, uint8_t{kRst | kAck}}) {
+      Spec s = good();
+      s.flags = flags;
+      expect(tcp(s), TTO_TX_DROP_NOT_OWNER);
+      EXPECT_FALSE(find_flow(s, made));
+    }
+    note_arrival(good(), kOtherSlot);  // the second time: spoken to, but another listener of the group
+  }
+}
+
 TEST_F(TxCheck, L5_syn_ack_of_a_listener__makes_the_flow_once) {
   lease_listen(good(), {kOtherSlot, kSlot});
+  note_arrival(good());
   Spec s = good();
   s.payload = 0;
   tto_flow_value made{};
@@ -259,6 +279,7 @@ TEST_F(TxCheck, L5_syn_ack_of_a_listener__makes_the_flow_once) {
 
 TEST_F(TxCheck, listener_of_another_slot__stays) {
   lease_listen(good(), {kOtherSlot});
+  note_arrival(good());
   Spec s = good();
   s.flags = kSyn | kAck;
   expect(tcp(s), TTO_TX_DROP_NOT_OWNER);
@@ -272,9 +293,11 @@ TEST_F(TxCheck, P1_accepted_flows_are_limited) {
   s.flags = kSyn | kAck;
   for (uint16_t port = 1; port <= 2; ++port) {
     s.destination_port = port;
+    note_arrival(s);
     expect(tcp(s), TTO_TX_SENT_SYN_ACK);
   }
   s.destination_port = 3;
+  note_arrival(s);
   expect(tcp(s), TTO_TX_DROP_LIMIT);
   s.destination_port = 1;
   expect(tcp(s), TTO_TX_SENT);
