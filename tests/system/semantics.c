@@ -44,7 +44,7 @@ static void step(void) {
   } else {
     if (read(control, &b, 1) != 1 || write(control, &b, 1) != 1) exit(90);
   }
-  if (serving) usleep(60000); /* the caller acts at once, the server looks when it has arrived */
+  if (serving) usleep(120000); /* the caller acts at once, the server looks when it has arrived */
 }
 
 static int connection(void) {
@@ -194,10 +194,29 @@ static void full_send_buffer(int fd) {
   if (write(control, &sent, sizeof sent) != sizeof sent) exit(93);
 }
 
+static _Atomic pid_t reader;
+
 static void *reads_blocked(void *fd) {
   char b[8] = {0};
+  reader = gettid();
   ssize_t n = recv(*(int *)fd, b, 4, 0);
   return (void *)(long)n;
+}
+
+/* Until the reading thread sleeps in its recv(). */
+static void await_reader(void) {
+  for (int i = 0; i < 3000; i++, usleep(10000)) {
+    char path[64], b[256] = {0};
+    if (reader == 0) continue;
+    snprintf(path, sizeof path, "/proc/self/task/%d/stat", reader);
+    int fd = open(path, O_RDONLY);
+    ssize_t n = read(fd, b, sizeof b - 1);
+    close(fd);
+    const char *end = n > 0 ? strrchr(b, ')') : NULL;
+    if (end && end[2] == 'S') break;
+  }
+  reader = 0;
+  usleep(50000);
 }
 
 static void S17_close_while_blocked(int fd) {
@@ -211,7 +230,7 @@ static void S17_close_while_blocked(int fd) {
   }
   int copy = fd;
   pthread_create(&thread, NULL, reads_blocked, &copy);
-  usleep(50000);
+  await_reader();
   SAY(close(fd));
   step();
   pthread_join(thread, &n);
@@ -229,7 +248,7 @@ static void S7_shutdown_wakes(int fd) {
     return;
   }
   pthread_create(&thread, NULL, reads_blocked, &fd);
-  usleep(50000);
+  await_reader();
   SAY(shutdown(fd, SHUT_RDWR));
   pthread_join(thread, &n);
   SAY((long)n);
@@ -365,13 +384,13 @@ static void S5_signals(int fd) {
   char b[8];
   if (!serving) {
     step();
-    usleep(150000);
+    usleep(450000);
     SAY(write(fd, "late", 4));
     step();
     return;
   }
   struct sigaction a = {.sa_handler = nothing};
-  struct itimerval soon = {.it_value = {0, 40000}};
+  struct itimerval soon = {.it_value = {0, 120000}};
   sigaction(SIGALRM, &a, NULL);
   setitimer(ITIMER_REAL, &soon, NULL);
   SAY(recv(fd, b, 8, 0));
