@@ -236,12 +236,13 @@ bool Leases::release(uint32_t session, uint64_t grant_id) {
   return false;
 }
 
-bool Leases::release_accepted(uint32_t slot, const ServedNamespace& netns, const tto_helper_flow& flow) {
+bool Leases::release_accepted(uint32_t slot, const ServedNamespace& netns, const tto_helper_flow& flow, uint32_t iss) {
   const auto nic = netns.nics().find(static_cast<int>(flow.ifindex));
   if (nic == netns.nics().end()) return false;
   const tto_flow_key key = flow_key(nic->second, flow);
   tto_flow_value value{};
-  return steering_.find_flow(key, value) && value.accepted != 0 && steering_.remove_flow(key, slot);
+  return steering_.find_flow(key, value) && value.accepted != 0 && ntohl(value.iss) == iss &&
+         steering_.remove_flow(key, slot);
 }
 
 void Leases::release_all(uint32_t session) {

@@ -39,7 +39,7 @@ class Leases {
   /// False: no such grant of this owner's session.
   bool release(uint32_t session, uint64_t grant_id);
   /// The entry that the transmit check made for an accepted connection.
-  bool release_accepted(uint32_t slot, const ServedNamespace& netns, const tto_helper_flow& flow);
+  bool release_accepted(uint32_t slot, const ServedNamespace& netns, const tto_helper_flow& flow, uint32_t iss);
   void release_all(uint32_t session);
 
   /// Addresses or interfaces of the namespace changed: wildcard listeners follow.

@@ -362,7 +362,7 @@ void Server::release(uint32_t session, const tto_helper_release_item& item) {
     return;
   }
   for (const auto& [cookie, port] : clients_.at(session).ports)
-    if (leases_.release_accepted(port.slot, *port.netns, item.flow)) return;
+    if (leases_.release_accepted(port.slot, *port.netns, item.flow, item.iss)) return;
 }
 
 void Server::upkeep(Clock::time_point now) {

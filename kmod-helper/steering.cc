@@ -137,7 +137,7 @@ void Steering::open(const std::string& pin_dir) {
 }
 
 int Steering::add_flow(const tto_flow_key& key, uint32_t slot) {
-  const tto_flow_value value{.slot = slot, .state = TTO_ENTRY_STEER, .accepted = 0, .reserved = 0};
+  const tto_flow_value value{.slot = slot, .state = TTO_ENTRY_STEER, .accepted = 0, .reserved = 0, .iss = 0};
   return bpf_map_update_elem(flt_, &key, &value, BPF_NOEXIST) == 0 ? 0 : errno;
 }
 

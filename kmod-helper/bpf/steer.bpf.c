@@ -85,7 +85,14 @@ static __always_inline int steer_tcp(struct xdp_md *ctx, struct ip_frame *f, voi
   __builtin_memcpy(key.local, f->destination, 16);
   __builtin_memcpy(key.remote, f->source, 16);
   struct tto_flow_value *flow = bpf_map_lookup_elem(&tto_flt, &key);
-  if (flow) return steer_flow(flow, f->fragment ? TTO_STEER_FRAGMENT : TTO_STEER_FLOW);
+  if (flow) {
+    /* A SYN may open the tuple's next connection while the release of its last one is under way: it asked, too. */
+    if (!f->fragment && flow->accepted && tcp->syn && !tcp->ack) {
+      __u32 owner = flow->slot;
+      bpf_map_update_elem(&tto_arrivals, &key, &owner, BPF_ANY);
+    }
+    return steer_flow(flow, f->fragment ? TTO_STEER_FRAGMENT : TTO_STEER_FLOW);
+  }
   if (f->fragment) return count_and_pass(TTO_STEER_PASS_OTHER);
 
   struct tto_listen_key listen = {.nic = nic_id, .vlan = f->vlan, .port = tcp->dest};

@@ -35,6 +35,7 @@ struct tto_flow_value {
   __u8 state;
   __u8 accepted; /* made by txcheck for a SYN-ACK, not by ttod */
   __u16 reserved;
+  __be32 iss;    /* of an accepted flow's newest SYN-ACK: which connection of this tuple a release speaks of */
 };
 
 struct tto_listen_key {

@@ -37,9 +37,12 @@ static __always_inline int group_has(const struct tto_listen_group *group, __u32
 static __always_inline __u32 check_owner(__u32 slot, struct tto_slot_info *info, const struct tto_flow_key *key,
                                          const struct tcphdr *tcp) {
   struct tto_flow_value *flow = bpf_map_lookup_elem(&tto_flt, key);
-  if (flow) return flow->slot == slot ? TTO_TX_SENT : TTO_TX_DROP_NOT_OWNER;
-
   int is_syn_ack = tcp->syn && tcp->ack && !tcp->rst && !tcp->fin;
+  if (flow) {
+    if (flow->slot != slot) return TTO_TX_DROP_NOT_OWNER;
+    if (is_syn_ack && flow->accepted) flow->iss = tcp->seq; /* the tuple's next connection: it came back soon */
+    return TTO_TX_SENT;
+  }
   if (!is_syn_ack && !tcp->rst) return TTO_TX_DROP_NOT_OWNER;
   struct tto_listen_key listen = {.nic = key->nic, .vlan = key->vlan, .port = key->local_port};
   __builtin_memcpy(listen.local, key->local, 16);
@@ -50,7 +53,7 @@ static __always_inline __u32 check_owner(__u32 slot, struct tto_slot_info *info,
   if (!is_syn_ack) return TTO_TX_SENT_LISTEN_RST;
 
   if (info->flow_count >= info->flow_limit) return TTO_TX_DROP_LIMIT;
-  struct tto_flow_value made = {.slot = slot, .state = TTO_ENTRY_STEER, .accepted = 1};
+  struct tto_flow_value made = {.slot = slot, .state = TTO_ENTRY_STEER, .accepted = 1, .iss = tcp->seq};
   long failed = bpf_map_update_elem(&tto_flt, key, &made, BPF_NOEXIST);
   if (failed) return failed == -17 ? TTO_TX_DROP_NOT_OWNER : TTO_TX_DROP_LIMIT;
   bpf_map_delete_elem(&tto_arrivals, key);

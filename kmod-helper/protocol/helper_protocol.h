@@ -159,6 +159,8 @@ struct tto_helper_granted {
 struct tto_helper_release_item {
   uint64_t grant_id;            /* or 0: the tuple of an accepted connection */
   struct tto_helper_flow flow;  /* next_hop unused */
+  uint32_t iss;                 /* of that connection (host byte order): a later one of the same tuple is left alone */
+  uint32_t reserved;
 };
 
 struct tto_helper_release {

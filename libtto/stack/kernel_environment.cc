@@ -78,7 +78,7 @@ Expected<Environment::NextHop, stats::Counter> KernelEnvironment::next_hop(const
   return resolved->hop;
 }
 
-void KernelEnvironment::release_flow(const device::FlowKey& key, int ifindex, uint64_t grant_id) {
+void KernelEnvironment::release_flow(const device::FlowKey& key, int ifindex, uint64_t grant_id, uint32_t iss) {
   if (!helper.is_connected()) return;
   tto_helper_release_item item{};
   item.grant_id = grant_id;
@@ -87,6 +87,7 @@ void KernelEnvironment::release_flow(const device::FlowKey& key, int ifindex, ui
   item.flow.local_port = key.tuple.local_port;
   item.flow.remote_port = key.tuple.remote_port;
   item.flow.ifindex = static_cast<uint32_t>(ifindex);
+  item.iss = iss;
   helper.release(item);
 }
 

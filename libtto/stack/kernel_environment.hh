@@ -36,7 +36,7 @@ class KernelEnvironment final : public Environment {
                                              int oif) override;
   Expected<Resolved, stats::Counter> resolve(const RouteQuery& query);
   uint64_t generation() override { return net.generation() + nic_generation_; }
-  void release_flow(const device::FlowKey& key, int ifindex, uint64_t grant_id) override;
+  void release_flow(const device::FlowKey& key, int ifindex, uint64_t grant_id, uint32_t iss) override;
   void release_listener(uint64_t grant_id) override;
   void refresh(Instant now) override;
   port::FramePort& observed_port(port::FramePort& port, memory::FramePool& pool, Instant now) override;

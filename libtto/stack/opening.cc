@@ -199,7 +199,7 @@ stats::Counter Runtime::prepare_connect(Stack& stack, int placeholder, const Con
   if (!resolved.has_mac &&
       !wait_for_neighbor(*running, resolved.hop.ifindex, resolved.next_hop_address, patience, mac)) {
     StackLockGuard guard(stack.lock());
-    environment.release_flow({out.tuple, resolved.hop.headers.vlan}, resolved.hop.ifindex, grant.grant_id);
+    environment.release_flow({out.tuple, resolved.hop.headers.vlan}, resolved.hop.ifindex, grant.grant_id, 0);
     environment.helper.flush();
     return Counter::kernel_no_neighbor;
   }

@@ -117,7 +117,7 @@ void Stack::Impl::free_socket(Socket& s) {
   s.starved_link_.unlink();
   s.queue_link_.unlink();
   device.unbind_flow(s.flow_);
-  environment.release_flow(s.key_, s.ifindex_, s.grant_id_);
+  environment.release_flow(s.key_, s.ifindex_, s.grant_id_, static_cast<uint32_t>(s.connection().first_send_byte() - 1));
   has_released = true;
   TTO_SOUND(!s.readiness_.has_watchers());
   const uint32_t slot = s.slot_, life = s.life_;

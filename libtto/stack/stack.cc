@@ -69,7 +69,7 @@ socket::StreamSocket* Stack::connect(const ConnectRequest& request, Instant now,
   }
   Impl::Socket* s = i.new_socket(key, request.next_hop.headers, now);
   if (s == nullptr) {
-    i.environment.release_flow(key, request.next_hop.ifindex, request.grant_id);
+    i.environment.release_flow(key, request.next_hop.ifindex, request.grant_id, 0);
     i.has_released = true;
     *reason = stats::Counter::kernel_no_resource;
     return nullptr;

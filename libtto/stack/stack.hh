@@ -63,7 +63,7 @@ class Environment {
   virtual uint64_t generation() = 0;
   /// The connection is gone; its flow entry may go (queued, batched).
   /// `grant_id` 0: an accepted connection, known by its tuple.
-  virtual void release_flow(const device::FlowKey& key, int ifindex, uint64_t grant_id) = 0;
+  virtual void release_flow(const device::FlowKey& key, int ifindex, uint64_t grant_id, uint32_t iss) = 0;
   /// The listener is gone. Waits, with a bound, until nobody but the application holds its socket: it may bind the same
   /// port again at once.
   virtual void release_listener(uint64_t grant_id) = 0;

@@ -63,7 +63,7 @@ class Steer : public ::testing::Test {
     return key;
   }
   void lease_flow(const Spec& s, uint32_t slot = kSlot, uint8_t state = TTO_ENTRY_STEER) {
-    put(skeleton_->maps.tto_flt, key_of(s), tto_flow_value{.slot = slot, .state = state, .accepted = 0, .reserved = 0});
+    put(skeleton_->maps.tto_flt, key_of(s), tto_flow_value{.slot = slot, .state = state, .accepted = 0, .reserved = 0, .iss = 0});
   }
   void lease_listen(const Spec& s, const std::vector<uint32_t>& slots, uint32_t state = TTO_ENTRY_STEER) {
     tto_listen_key key{};

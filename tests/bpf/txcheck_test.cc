@@ -74,7 +74,7 @@ class TxCheck : public ::testing::Test {
   }
   void lease_flow(const Spec& s, uint32_t slot = kSlot) {
     put(skeleton_->maps.tto_flt, key_of(s),
-        tto_flow_value{.slot = slot, .state = TTO_ENTRY_STEER, .accepted = 0, .reserved = 0});
+        tto_flow_value{.slot = slot, .state = TTO_ENTRY_STEER, .accepted = 0, .reserved = 0, .iss = 0});
   }
   void lease_listen(const Spec& s, const std::vector<uint32_t>& slots) {
     tto_listen_key key{};
@@ -253,6 +253,34 @@ TEST_F(TxCheck, D12_listener__answers_only_who_spoke_first_and_to_it) {
     }
     note_arrival(good(), kOtherSlot);  // the second time: spoken to, but another listener of the group
   }
+}
+
+// A client may reuse its port while the release of the tuple's last connection is still on its way to ttod: the entry
+// remembers the connection whose SYN-ACK left last, so that the late release does not take it away.
+TEST_F(TxCheck, L5_accepted_flow__remembers_its_newest_connection) {
+  lease_listen(good(), {kSlot});
+  note_arrival(good());
+  Spec s = good();
+  s.payload = 0;
+  s.flags = kSyn | kAck;
+  expect(tcp(s), TTO_TX_SENT_SYN_ACK);
+  tto_flow_value made{};
+  ASSERT_TRUE(find_flow(s, made));
+  const Frame first = tcp(s);
+  Frame second = first;
+  const size_t seq_at = first.size() - 20 + 4;
+  second[seq_at] = static_cast<uint8_t>(first[seq_at] ^ 0x5a);
+  uint32_t first_iss = 0, second_iss = 0;
+  memcpy(&first_iss, &first[seq_at], 4);
+  memcpy(&second_iss, &second[seq_at], 4);
+  EXPECT_EQ(made.iss, first_iss);
+  expect(second, TTO_TX_SENT);
+  ASSERT_TRUE(find_flow(s, made));
+  EXPECT_EQ(made.iss, second_iss);
+  s.flags = kAck;
+  expect(tcp(s), TTO_TX_SENT);
+  ASSERT_TRUE(find_flow(s, made));
+  EXPECT_EQ(made.iss, second_iss);
 }
 
 TEST_F(TxCheck, L5_syn_ack_of_a_listener__makes_the_flow_once) {

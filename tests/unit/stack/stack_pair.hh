@@ -44,7 +44,7 @@ class FakeEnvironment final : public Environment {
     return hop;
   }
   uint64_t generation() override { return generation_; }
-  void release_flow(const device::FlowKey&, int, uint64_t) override { ++released; }
+  void release_flow(const device::FlowKey&, int, uint64_t, uint32_t) override { ++released; }
   void release_listener(uint64_t grant_id) override { released_listeners.push_back(grant_id); }
   void refresh(Instant) override {}
 
