@@ -70,9 +70,10 @@ class Progress {
       const uint64_t progress = stack_.progress_count();
       const Instant deadline = stack_.next_deadline();
       Duration timeout = deadline == kNever ? kForever : deadline - now;
-      if (stack_.wait_fd() < 0) timeout = std::min(timeout, milliseconds(1));
+      const int wait_fd = stack_.wait_fd();  // now: without the lock another thread may replace the port
+      if (wait_fd < 0) timeout = std::min(timeout, milliseconds(1));
       stack_.lock().unlock();
-      if (timeout > Duration{}) sleep(stack_.wait_fd(), timeout);
+      if (timeout > Duration{}) sleep(wait_fd, timeout);
       stack_.lock().lock();
       if (stack_.progress_count() != progress) break;
     }

@@ -261,14 +261,15 @@ class Wait {
       wake_at = std::min(wake_at, stack_.next_deadline());
       if (wake_at <= now_) return false;
     }
-    int wake_fd = self_.wake_fd();
-    if (wake_fd < 0 || (leads && stack_.wait_fd() < 0)) wake_at = std::min(wake_at, now_ + kSleepWithoutEvent);
+    const int wake_fd = self_.wake_fd();
+    const int wait_fd = leads ? stack_.wait_fd() : -1;  // now: without the lock another thread may replace the port
+    if (wake_fd < 0 || (leads && wait_fd < 0)) wake_at = std::min(wake_at, now_ + kSleepWithoutEvent);
     self_.armed_ = true;
     if (!leads) list_.followers.push_back(self_.follower_link_);
     stack_.counters().add_owned(stats::Counter::wait_sleep);
     stack_.lock().unlock();
     const Duration timeout = wake_at == kNever ? Sleeper::kForever : wake_at - now_;
-    const int slept = sleeper_.sleep(leads ? stack_.wait_fd() : -1, wake_fd, timeout, mask);
+    const int slept = sleeper_.sleep(wait_fd, wake_fd, timeout, mask);
     stack_.lock().lock();
     self_.disarm();
     if (slept != -EINTR) return false;
