@@ -319,10 +319,12 @@ TEST_F(Steer, kernel_socket_that_owns_the_tuple__wins_over_a_listen_entry) {
   expect(tcp(s), TTO_STEER_PASS_KERNEL);
   const int accepted = accept(listener, nullptr, nullptr);
   // Our side closes first, so it stays in TIME_WAIT: a new SYN of that tuple is the kernel's as well.
-  close(accepted);
-  usleep(50'000);
+  char byte = 0;
+  ASSERT_EQ(shutdown(accepted, SHUT_WR), 0);
+  ASSERT_EQ(recv(client, &byte, 1, 0), 0);  // our FIN is there
   close(client);
-  usleep(50'000);
+  ASSERT_EQ(recv(accepted, &byte, 1, 0), 0);  // the peer's has come, in FIN-WAIT-2
+  close(accepted);
   s.flags = kSyn;
   expect(tcp(s), TTO_STEER_PASS_KERNEL);
   close(listener);
