@@ -66,6 +66,8 @@ const char* refusal_text(tto_helper_refusal refusal) {
       return "out of a resource";
     case TTO_REFUSED_NO_ROUTE:
       return "no route";
+    case TTO_REFUSED_NOT_OWNER:
+      return "not of this session";
   }
   return "unknown";
 }

@@ -12,6 +12,8 @@ namespace {
 
 constexpr int kMessagesPerTurn = 16;
 constexpr size_t kMaxFds = TTO_HELPER_MAX_BATCH;
+constexpr uint32_t kAllRestoreFlags = TTO_RESTORE_SACK | TTO_RESTORE_TIMESTAMPS | TTO_RESTORE_WSCALE;
+constexpr uint32_t kAllHandoverEndFlags = TTO_HANDOVER_NO_PROBE | TTO_HANDOVER_CANCEL;
 
 /// Copies a message into its struct if it has exactly that size.
 template <typename T>
@@ -26,8 +28,7 @@ template <typename T>
 bool read_batch(std::span<const std::byte> message, T& out, size_t items_offset, size_t item_bytes) {
   if (message.size() < items_offset || message.size() > sizeof out) return false;
   std::memcpy(&out, message.data(), message.size());
-  return out.count >= 1 && out.count <= TTO_HELPER_MAX_BATCH &&
-         message.size() == items_offset + out.count * item_bytes;
+  return out.count >= 1 && out.count <= TTO_HELPER_MAX_BATCH && message.size() == items_offset + out.count * item_bytes;
 }
 
 struct Received {
@@ -112,6 +113,12 @@ bool Session::on_message(std::span<const std::byte> message, std::vector<Fd>& fd
       return on_open_flows(message, fds);
     case TTO_HELPER_RELEASE:
       return on_release(message, fds);
+    case TTO_HELPER_HANDOVER:
+      return on_handover(message, fds);
+    case TTO_HELPER_HANDOVER_END:
+      return on_handover_end(message, fds);
+    case TTO_HELPER_INJECT:
+      return on_inject(message, fds);
     default:
       return malformed("unknown type");
   }
@@ -175,6 +182,31 @@ bool Session::on_release(std::span<const std::byte> message, const std::vector<F
   if (request.wants_answer == 0) return true;
   waiting_release_ = request_id_;
   return answer_release();
+}
+
+bool Session::on_handover(std::span<const std::byte> message, std::vector<Fd>& fds) {
+  tto_helper_handover request{};
+  const tto_helper_restore& restore = request.restore;
+  if (!read_fixed(message, request) || fds.size() != 1 || restore.reserved != 0 || restore.reserved1 != 0 ||
+      restore.flags > kAllRestoreFlags)
+    return malformed("HANDOVER");
+  return refuse(TTO_REFUSED_NO_RESOURCE);
+}
+
+bool Session::on_handover_end(std::span<const std::byte> message, const std::vector<Fd>& fds) {
+  tto_helper_handover_end request{};
+  if (!read_fixed(message, request) || request.reserved != 0 || request.flags > kAllHandoverEndFlags || !fds.empty())
+    return malformed("HANDOVER_END");
+  return refuse(TTO_REFUSED_NOT_OWNER);
+}
+
+bool Session::on_inject(std::span<const std::byte> message, const std::vector<Fd>& fds) {
+  tto_helper_inject request;
+  constexpr size_t kOffset = offsetof(tto_helper_inject, packet);
+  if (message.size() < kOffset || message.size() > sizeof request || !fds.empty()) return malformed("INJECT");
+  std::memcpy(&request, message.data(), message.size());
+  if (request.reserved != 0 || request.packet_bytes != message.size() - kOffset) return malformed("INJECT");
+  return true;
 }
 
 bool Session::answer_release() {

@@ -62,6 +62,9 @@ class Session {
   bool on_listen(std::span<const std::byte> message, std::vector<Fd>& fds);
   bool on_open_flows(std::span<const std::byte> message, std::vector<Fd>& fds);
   bool on_release(std::span<const std::byte> message, const std::vector<Fd>& fds);
+  bool on_handover(std::span<const std::byte> message, std::vector<Fd>& fds);
+  bool on_handover_end(std::span<const std::byte> message, const std::vector<Fd>& fds);
+  bool on_inject(std::span<const std::byte> message, const std::vector<Fd>& fds);
   bool send(void* message, size_t bytes, tto_helper_type type, std::span<const int> fds = {});
   bool refuse(tto_helper_refusal reason);
   bool malformed(const char* what);

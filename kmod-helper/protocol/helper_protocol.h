@@ -11,6 +11,9 @@
  *   LISTEN      fds: the placeholder       GRANTED (one grant)                  | REFUSED
  *   OPEN_FLOWS  fds: one placeholder each  GRANTED (one grant per flow, each with its own result)
  *   RELEASE     (grants or tuples)         - | GRANTED (no grants), if it wants an answer
+ *   HANDOVER    fds: the placeholder       RESTORING (it is in repair mode)     | REFUSED (it is as it was)
+ *   HANDOVER_END                           HANDED_OVER (it is the kernel's)     | REFUSED (it is closed)
+ *   INJECT      (one IP packet)            -
  *                                          EVENT  (a NIC changed, the link was lost, the port is revoked)
  *
  * A grant lives until RELEASE or until the session ends. Flows of accepted connections are made by the transmit check
@@ -21,7 +24,7 @@
 #include <stdint.h>
 
 #define TTO_HELPER_MAGIC 0x6f74745fu
-#define TTO_HELPER_VERSION 1u
+#define TTO_HELPER_VERSION 2u
 #define TTO_HELPER_DEFAULT_PATH "/run/tto/ttod.sock"
 #define TTO_HELPER_MAX_MESSAGE 8192u
 #define TTO_HELPER_MAX_BATCH 64u
@@ -33,11 +36,16 @@ enum tto_helper_type {
   TTO_HELPER_LISTEN = 3,
   TTO_HELPER_OPEN_FLOWS = 4,
   TTO_HELPER_RELEASE = 5,
+  TTO_HELPER_HANDOVER = 6,
+  TTO_HELPER_HANDOVER_END = 7,
+  TTO_HELPER_INJECT = 8,
   TTO_HELPER_WELCOME = 129,
   TTO_HELPER_PORT = 130,
   TTO_HELPER_GRANTED = 131,
   TTO_HELPER_REFUSED = 132,
-  TTO_HELPER_EVENT = 133
+  TTO_HELPER_EVENT = 133,
+  TTO_HELPER_RESTORING = 134,
+  TTO_HELPER_HANDED_OVER = 135
 };
 
 /* Why ttod refuses; the client counts it as the fd's fallback reason. */
@@ -53,7 +61,8 @@ enum tto_helper_refusal {
   TTO_REFUSED_BAD_SOCKET = 8, /* not a TCP socket of this user, namespace and state */
   TTO_REFUSED_IN_USE = 9,     /* the tuple or listen address has an owner */
   TTO_REFUSED_NO_RESOURCE = 10,
-  TTO_REFUSED_NO_ROUTE = 11
+  TTO_REFUSED_NO_ROUTE = 11,
+  TTO_REFUSED_NOT_OWNER = 12 /* no such flow or handover of this session */
 };
 
 struct tto_helper_header {
@@ -170,6 +179,72 @@ struct tto_helper_release {
   struct tto_helper_release_item items[TTO_HELPER_MAX_BATCH];
 };
 
+enum tto_helper_restore_flag { /* options that both sides agreed on */
+  TTO_RESTORE_SACK = 1,
+  TTO_RESTORE_TIMESTAMPS = 2,
+  TTO_RESTORE_WSCALE = 4
+};
+
+/* What the kernel socket shall be, in host byte order. The queues are the client's to fill, by TCP_REPAIR_QUEUE and
+ * send() on its own descriptor, between RESTORING and HANDOVER_END; neither needs a capability. */
+struct tto_helper_restore {
+  uint32_t snd_una;       /* of the first byte that will go into the send queue */
+  uint32_t rcv_unread;    /* of the first byte that will go into the receive queue: rcv.nxt less what is unread */
+  uint8_t snd_wscale, rcv_wscale;
+  uint8_t flags;          /* enum tto_helper_restore_flag */
+  uint8_t reserved;
+  uint16_t peer_mss;      /* as the peer announced it */
+  uint16_t reserved1;
+  uint32_t tsval;         /* our timestamp clock now, in ms, even; 0 without timestamps */
+  uint32_t send_bytes, receive_bytes; /* what the queues must hold; ttod has a limit. Auto-tuned again afterwards */
+};
+
+/* fds: the placeholder, in CLOSE, unbound or bound to the flow's local side. The flow is named as RELEASE names it, with
+ * its tuple in any case; it has to be this session's. */
+struct tto_helper_handover {
+  struct tto_helper_header header;
+  struct tto_helper_release_item item;
+  struct tto_helper_restore restore;
+};
+
+/* From here until HANDOVER_END, which must come within 5 s, the socket is ESTABLISHED and in repair mode. */
+struct tto_helper_restoring {
+  struct tto_helper_header header;
+  uint64_t handover_id;
+};
+
+enum tto_helper_handover_end_flag {
+  TTO_HANDOVER_NO_PROBE = 1, /* leave repair mode without a window probe */
+  TTO_HANDOVER_CANCEL = 2    /* back to CLOSE, silently; the flow stays the client's */
+};
+
+/* The socket goes live, then the flow's entry and grant go: what comes next is the kernel's. */
+struct tto_helper_handover_end {
+  struct tto_helper_header header;
+  uint64_t handover_id;
+  uint32_t flags; /* enum tto_helper_handover_end_flag */
+  uint32_t reserved;
+};
+
+/* For 10 s from here packets of the tuple may be injected. */
+struct tto_helper_handed_over {
+  struct tto_helper_header header;
+  uint64_t handover_id;
+};
+
+#define TTO_HELPER_MAX_PACKET (TTO_HELPER_MAX_MESSAGE - 32u)
+
+/* A packet that reached the client although its connection is the kernel's by now (or a FIN or ACK that brings the
+ * socket into its state): from the tuple's remote side to its local side, IPv4 or IPv6 with TCP right behind it, no IP
+ * options, extension headers or fragments; the IP length is packet_bytes. ttod makes the checksums. */
+struct tto_helper_inject {
+  struct tto_helper_header header;
+  uint64_t handover_id;
+  uint32_t packet_bytes;
+  uint32_t reserved;
+  uint8_t packet[TTO_HELPER_MAX_PACKET];
+};
+
 enum tto_helper_event_kind {
   TTO_EVENT_NIC_CHANGED = 1, /* nic: new state */
   TTO_EVENT_NIC_LOST = 2,    /* nic: gone, or its steering program is */
@@ -186,6 +261,7 @@ struct tto_helper_event {
 #ifdef __cplusplus
 static_assert(sizeof(struct tto_helper_header) == 16, "protocol layout");
 static_assert(sizeof(struct tto_helper_release) <= TTO_HELPER_MAX_MESSAGE, "protocol layout");
+static_assert(sizeof(struct tto_helper_inject) == TTO_HELPER_MAX_MESSAGE, "protocol layout");
 static_assert(sizeof(struct tto_helper_open_flows) <= TTO_HELPER_MAX_MESSAGE, "protocol layout");
 #endif
 

@@ -20,6 +20,7 @@ constexpr int64_t kMillisecondNs = 1'000'000;
 
 constexpr size_t kGrantsOffset = offsetof(tto_helper_granted, grants);
 constexpr size_t kFlowsOffset = offsetof(tto_helper_open_flows, flows);
+constexpr size_t kPacketOffset = offsetof(tto_helper_inject, packet);
 constexpr size_t kItemsOffset = offsetof(tto_helper_release, items);
 
 int64_t now_ns() {
@@ -53,6 +54,8 @@ struct HelperClient::Answer {
     tto_helper_port port;
     tto_helper_granted granted;
     tto_helper_event event;
+    tto_helper_restoring restoring;
+    tto_helper_handed_over handed_over;
     std::byte raw[TTO_HELPER_MAX_MESSAGE];
   } body;
 
@@ -297,6 +300,86 @@ bool HelperClient::release_now(const tto_helper_release_item& item) {
   const int found = wait_answer_until(answer, deadline);
   answer.close_fds();
   return found != 0;
+}
+
+template <typename SendOne, typename OnAnswer>
+bool HelperClient::exchange(size_t count, const SendOne& send_one, const OnAnswer& on_answer) {
+  struct Outstanding {
+    uint32_t request_id;
+    size_t index;
+  };
+  Outstanding outstanding[kMaxOutstanding];
+  size_t waiting = 0;
+  for (size_t sent = 0; sent < count || waiting > 0;) {
+    if (sent < count && waiting < kMaxOutstanding) {
+      if (!send_one(sent)) return false;
+      outstanding[waiting++] = {next_request_id_ - 1, sent++};
+      continue;
+    }
+    if (fd_ < 0) return false;
+    Answer answer;
+    const int taken = receive(answer);
+    if (taken < 0) return false;
+    if (taken == 0) {
+      if (wait_until(fd_, POLLIN, now_ns() + kAnswerMs * kMillisecondNs) == 1) continue;
+      lose();
+      return false;
+    }
+    answer.close_fds();
+    if (answer.header.type == TTO_HELPER_EVENT) {
+      keep_event(answer);
+      continue;
+    }
+    for (size_t i = 0; i < waiting; ++i) {
+      if (outstanding[i].request_id != answer.header.request_id) continue;
+      on_answer(outstanding[i].index, answer);
+      outstanding[i] = outstanding[--waiting];
+      break;
+    }
+  }
+  return true;
+}
+
+bool HelperClient::handover(std::span<const HandoverRequest> requests, std::span<HandoverAnswer> answers) {
+  for (HandoverAnswer& answer : answers) answer = HandoverAnswer{};
+  if (answers.size() != requests.size()) return false;
+  const auto send_one = [&](size_t i) {
+    tto_helper_handover message{};
+    message.item = requests[i].item;
+    message.restore = requests[i].restore;
+    return send(&message, sizeof message, TTO_HELPER_HANDOVER, {&requests[i].placeholder, 1});
+  };
+  return exchange(requests.size(), send_one, [&](size_t i, const Answer& answer) {
+    const bool is_restoring =
+        answer.header.type == TTO_HELPER_RESTORING && answer.bytes == sizeof answer.body.restoring;
+    answers[i].handover_id = is_restoring ? answer.body.restoring.handover_id : 0;
+    answers[i].reason = is_restoring ? TTO_REFUSED_NONE : refusal_of(answer);
+  });
+}
+
+bool HelperClient::handover_end(std::span<const HandoverEnd> ends, std::span<tto_helper_refusal> answers) {
+  for (tto_helper_refusal& answer : answers) answer = TTO_REFUSED_NO_RESOURCE;
+  if (answers.size() != ends.size()) return false;
+  const auto send_one = [&](size_t i) {
+    tto_helper_handover_end message{};
+    message.handover_id = ends[i].handover_id;
+    message.flags = ends[i].flags;
+    return send(&message, sizeof message, TTO_HELPER_HANDOVER_END, {});
+  };
+  return exchange(ends.size(), send_one, [&](size_t i, const Answer& answer) {
+    const bool is_over = answer.header.type == TTO_HELPER_HANDED_OVER && answer.bytes == sizeof answer.body.handed_over;
+    answers[i] = is_over ? TTO_REFUSED_NONE : refusal_of(answer);
+  });
+}
+
+bool HelperClient::inject(uint64_t handover_id, std::span<const uint8_t> packet) {
+  tto_helper_inject message;
+  if (packet.size() > sizeof message.packet) return false;
+  message.handover_id = handover_id;
+  message.packet_bytes = static_cast<uint32_t>(packet.size());
+  message.reserved = 0;
+  std::memcpy(message.packet, packet.data(), packet.size());
+  return send(&message, kPacketOffset + packet.size(), TTO_HELPER_INJECT, {});
 }
 
 bool HelperClient::poll_event(tto_helper_event& out) {

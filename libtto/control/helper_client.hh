@@ -19,6 +19,22 @@ struct PortGrant {
   tto_helper_port description{};
 };
 
+struct HandoverRequest {
+  tto_helper_release_item item{};
+  tto_helper_restore restore{};
+  int placeholder = -1;
+};
+
+struct HandoverAnswer {
+  uint64_t handover_id = 0;  // 0: refused
+  tto_helper_refusal reason = TTO_REFUSED_NO_RESOURCE;
+};
+
+struct HandoverEnd {
+  uint64_t handover_id = 0;
+  uint32_t flags = 0;  // enum tto_helper_handover_end_flag
+};
+
 class HelperClient {
  public:
   ~HelperClient();
@@ -33,9 +49,18 @@ class HelperClient {
   /// Queued; leaves when a batch is full or at flush().
   void release(const tto_helper_release_item& item);
   void flush();
-  /// Releases what is queued and `item` at once, and waits until ttod has closed its descriptors, so that the kernel can
-  /// give their ports away. False: that takes longer than a close may; it happens later.
+  /// Releases what is queued and `item` at once, and waits until ttod has closed its descriptors, so that the kernel
+  /// can give their ports away. False: that takes longer than a close may; it happens later.
   bool release_now(const tto_helper_release_item& item);
+  /// Has ttod restore connections into their placeholders: one answer per request, in order. Many may be asked for at
+  /// once. False: the session is lost (what has no answer by then is a refusal, and its socket may be in repair mode
+  /// and silent for good).
+  bool handover(std::span<const HandoverRequest> requests, std::span<HandoverAnswer> answers);
+  /// Makes restored sockets live. TTO_REFUSED_NONE: it is the kernel's, and may be injected into for 10 s.
+  bool handover_end(std::span<const HandoverEnd> ends, std::span<tto_helper_refusal> answers);
+  /// Gives one IP packet (from its IP header on) to the kernel's socket. Unanswered. False: it is too large, or the
+  /// session is lost.
+  bool inject(uint64_t handover_id, std::span<const uint8_t> packet);
   /// Takes the next event ttod sent, if one is there; never blocks.
   bool poll_event(tto_helper_event& out);
   /// False once the session is lost: connections go on, new ones use the kernel until it is back.
@@ -47,6 +72,7 @@ class HelperClient {
  private:
   struct Answer;
   static constexpr uint32_t kMaxEvents = 16;
+  static constexpr size_t kMaxOutstanding = 32;  // of one batch: what neither side's socket buffer refuses
 
   /// Sends one message with descriptors; gives the session up when it cannot.
   bool send(void* message, size_t bytes, tto_helper_type type, std::span<const int> fds);
@@ -54,6 +80,10 @@ class HelperClient {
   bool wait_answer(Answer& out);
   /// The same: 1 is there, 0 not before the deadline, -1 the session is lost.
   int wait_answer_until(Answer& out, int64_t deadline_ns);
+  /// Keeps up to kMaxOutstanding requests on the way; `send_one(i)` sends a request, `on_answer(i, answer)` takes its
+  /// answer. False: the session is lost.
+  template <typename SendOne, typename OnAnswer>
+  bool exchange(size_t count, const SendOne& send_one, const OnAnswer& on_answer);
   /// Takes one datagram: 1 taken, 0 none there, -1 the session is lost.
   int receive(Answer& out);
   void keep_event(const Answer& message);

@@ -34,6 +34,7 @@ stats::Counter reason_of(tto_helper_refusal refusal) {
     case TTO_REFUSED_IN_USE: return C::kernel_in_use;
     case TTO_REFUSED_NO_RESOURCE: return C::kernel_no_resource;
     case TTO_REFUSED_NO_ROUTE: return C::kernel_no_route;
+    case TTO_REFUSED_NOT_OWNER: return C::kernel_bad_socket;
   }
   return C::kernel_no_resource;
 }

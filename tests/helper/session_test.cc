@@ -168,7 +168,10 @@ TEST_F(SessionTest, every_truncation_of_every_request__ends) {
   } requests[] = {{TTO_HELPER_OPEN_PORT, sizeof(tto_helper_open_port), 1},
                   {TTO_HELPER_LISTEN, sizeof(tto_helper_listen), 1},
                   {TTO_HELPER_OPEN_FLOWS, offsetof(tto_helper_open_flows, flows) + sizeof(tto_helper_flow), 1},
-                  {TTO_HELPER_RELEASE, offsetof(tto_helper_release, items) + sizeof(tto_helper_release_item), 0}};
+                  {TTO_HELPER_RELEASE, offsetof(tto_helper_release, items) + sizeof(tto_helper_release_item), 0},
+                  {TTO_HELPER_HANDOVER, sizeof(tto_helper_handover), 1},
+                  {TTO_HELPER_HANDOVER_END, sizeof(tto_helper_handover_end), 0},
+                  {TTO_HELPER_INJECT, offsetof(tto_helper_inject, packet) + 40, 0}};
   for (const auto& r : requests) {
     for (size_t bytes = 1; bytes <= r.bytes + 1; ++bytes) {
       if (bytes == r.bytes) continue;
@@ -177,7 +180,8 @@ TEST_F(SessionTest, every_truncation_of_every_request__ends) {
       std::vector<std::byte> message(std::max(bytes, sizeof(tto_helper_open_flows)));
       auto* batch = reinterpret_cast<tto_helper_open_flows*>(message.data());
       head(*batch, r.type, bytes);
-      if (r.type >= TTO_HELPER_OPEN_FLOWS) batch->count = 1;
+      if (r.type == TTO_HELPER_OPEN_FLOWS || r.type == TTO_HELPER_RELEASE) batch->count = 1;
+      if (r.type == TTO_HELPER_INJECT) reinterpret_cast<tto_helper_inject*>(message.data())->packet_bytes = 40;
       send_raw(message.data(), bytes, r.fds);
       expect_end();
     }
@@ -367,7 +371,7 @@ TEST_F(SessionTest, random_messages__never_crash) {
     if (message.size() >= sizeof(tto_helper_header)) {
       tto_helper_header header{};
       header.magic = TTO_HELPER_MAGIC;
-      header.type = static_cast<uint16_t>(1 + random() % 6);
+      header.type = static_cast<uint16_t>(1 + random() % 9);
       header.bytes = static_cast<uint32_t>(message.size());
       std::memcpy(message.data(), &header, sizeof header);
     }
