@@ -25,6 +25,7 @@ struct TcpSysctls {
   bool window_scaling = true;
   bool slow_start_after_idle = true;
   uint8_t ecn = 2;  // as the kernel numbers it: asks_for_ecn(), accepts_ecn()
+  uint8_t early_retrans = 3;  // 0: no tail loss probes
   uint8_t syn_retries = 6;
   uint8_t synack_retries = 5;
   uint8_t retries2 = 15;

@@ -15,8 +15,13 @@ void Connection::on_acknowledgement(const Arrival& a) {
   acked.una_before = una_before;
   acked.nxt = snd_.nxt;
   acked.mss_bytes = mss_;
-  if (a.segment.options.sack_count != 0 && flight_before != 0) {
-    acked.newly_sacked_bytes = recovery_.on_sack_blocks(a.segment.options, std::max(a.ack, snd_.una), snd_.nxt);
+  Recovery::SackNews news;
+  if (a.segment.options.sack_count != 0) {
+    acked.clock = rack_clock(a);
+    news = recovery_.on_sack_blocks(a.segment.options, std::max(a.ack, snd_.una), snd_.nxt, acked.clock);
+    acked.newly_sacked_bytes = news.bytes;
+  } else if (flight_before != 0) {
+    acked.clock = rack_clock(a);
   }
   acked.duplicates = duplicates_in(a, acked.newly_sacked_bytes);
   duplicate_acks_ += acked.duplicates;
@@ -30,8 +35,33 @@ void Connection::on_acknowledgement(const Arrival& a) {
   if (flight_before != 0) {
     const Recovery::Outcome outcome = recovery_.on_ack(acked);
     adjust_window(outcome, snd_.una - una_before, was_limited, a.now);
+    on_probe_news(a, news, una_before);
+    if (snd_.una != una_before) arm_tail_probe(a.now);
   }
   if (snd_.fin_acked()) on_fin_acked(a.now);
+}
+
+Rack::Clock Connection::rack_clock(Instant now) const { return {now, kNever, rtt_.min_rtt(), rtt_.srtt()}; }
+
+// An echo of our clock, in ms, bounds when what it acknowledges was sent.
+Rack::Clock Connection::rack_clock(const Arrival& a) const {
+  Rack::Clock clock = rack_clock(a.now);
+  const wire::TcpOptions& o = a.segment.options;
+  if (agreed_.timestamps && o.has_timestamps && o.ts_ecr != 0) {
+    const int32_t elapsed_ms = static_cast<int32_t>(timestamp_now(a.now) - o.ts_ecr);
+    if (elapsed_ms >= 0) clock.echo_before = {(a.now.ns / 1'000'000 - elapsed_ms + 1) * 1'000'000};
+  }
+  return clock;
+}
+
+// RFC 8985 §7.4: a loss that a probe repaired unseen still lowers the window.
+void Connection::on_probe_news(const Arrival& a, const Recovery::SackNews& news, StreamOffset una_before) {
+  if (!probe_.is_out()) return;
+  const bool is_bare = snd_.una == una_before && a.length() == 0 && a.segment.options.sack_count == 0;
+  if (probe_.on_ack(a.ack, news.duplicate, is_bare) != TailProbe::Verdict::kRepaired || !recovery_.is_open()) return;
+  const uint64_t flight = std::min<uint64_t>(snd_.nxt - una_before, Congestion::kMaxWindowBytes);
+  congestion_.on_loss({static_cast<uint32_t>(flight), false, a.now});
+  congestion_.set_cwnd(std::min(congestion_.cwnd(), congestion_.ssthresh()));
 }
 
 // R63. With SACK a duplicate is what brings SACK news (RFC 6675 §2), else the five conditions of RFC 5681 §2.
@@ -79,7 +109,7 @@ void Connection::take_rtt_sample(const Arrival& a) {
   if (timed_end_ != 0) {
     if (a.ack < timed_end_) return;
     timed_end_ = 0;
-    rtt_.on_sample(a.now - timed_at_);
+    rtt_.on_clocked_sample(a.now - timed_at_, a.now);
     return;
   }
   const wire::TcpOptions& o = a.segment.options;
@@ -95,9 +125,7 @@ void Connection::take_rtt_sample(const Arrival& a) {
 
 void Connection::adjust_window(const Recovery::Outcome& outcome, uint64_t acked_bytes, bool was_limited, Instant now) {
   if (outcome.change == Recovery::Change::kEnteredFast) {
-    const uint64_t flight = snd_.flight();
-    congestion_.on_loss({static_cast<uint32_t>(std::min<uint64_t>(flight, Congestion::kMaxWindowBytes)), false, now});
-    recovery_.begin_rate_reduction(flight, congestion_.ssthresh());
+    reduce_window(now);
   } else if (outcome.change == Recovery::Change::kLeftFast) {
     congestion_.set_cwnd(congestion_.ssthresh());
     return;
@@ -113,6 +141,15 @@ void Connection::adjust_window(const Recovery::Outcome& outcome, uint64_t acked_
   event.now = now;
   event.is_cwnd_limited = was_limited || !recovery_.is_open();
   congestion_.on_ack(event);
+}
+
+// Fast recovery begins.
+void Connection::reduce_window(Instant now) {
+  const uint64_t flight = snd_.flight();
+  congestion_.on_loss({static_cast<uint32_t>(std::min<uint64_t>(flight, Congestion::kMaxWindowBytes)), false, now});
+  recovery_.begin_rate_reduction(flight, congestion_.ssthresh());
+  timers_.clear(Timer::kTailProbe);
+  tail_probe_due_ = false;
 }
 
 void Connection::on_fin_acked(Instant now) {

@@ -5,6 +5,11 @@
 #include "libtto/wire/tcp_flags.hh"
 
 namespace tto::tcp {
+namespace {
+
+constexpr int64_t kSendLogGrains = 32;  // records per round trip: far finer than RACK's min_RTT/4
+
+}  // namespace
 
 void Connection::on_emitted(const Output& output, StreamOffset sent_to, Instant now) {
   const SegmentOut& out = output.segment;
@@ -48,9 +53,13 @@ void Connection::on_syn_emitted(Instant now) {
 void Connection::on_payload_emitted(const SegmentOut& out, StreamOffset sent_to, Instant now) {
   const bool has_fin = (out.flags & wire::kFin) && sent_to == out.payload.end;
   const ByteRange sent{out.payload.begin, sent_to + (has_fin ? 1 : 0)};
+  const bool is_probe = tail_probe_due_ && recovery_.is_open();
+  tail_probe_due_ = false;
+  if (is_probe) probe_.on_sent(std::max(snd_.nxt, sent.end), out.is_retransmission);
+  if (is_probe) timers_.clear(Timer::kRetransmit);  // rearm() starts it anew: the probe has a full RTO to be answered
   if (out.is_retransmission) {
     retransmitted_segments_ += 1;
-    recovery_.on_retransmitted(sent);
+    recovery_.on_retransmitted(sent, now);
     if (sent.begin < timed_end_) timed_end_ = 0;
     resent_ts_ = timestamp_now(now);
     return;
@@ -62,7 +71,7 @@ void Connection::on_new_data_sent(ByteRange sent, uint32_t mss_bytes, Instant no
   const uint64_t bytes = sent.size();
   if (snd_.nxt == snd_.una) timers_.clear(Timer::kRetransmit);
   snd_.nxt = std::max(snd_.nxt, sent.end);
-  recovery_.on_sent(bytes);
+  recovery_.on_sent(sent, now, rtt_.srtt() / kSendLogGrains);
   if (bytes < mss_bytes || static_cast<uint32_t>(bytes) % mss_bytes != 0) snd_.sml = sent.end;
   if (timed_end_ == 0 && recovery_.is_open()) {
     // Two segments at most: their acknowledgement is not delayed, and a long burst's own length is not measured.
@@ -73,6 +82,7 @@ void Connection::on_new_data_sent(ByteRange sent, uint32_t mss_bytes, Instant no
   last_sent_at_ = now;
   force_partial_ = false;
   ack_policy_.on_data_sent(config_.delayed_ack, now);
+  arm_tail_probe(now);
 }
 
 // Every segment but the first SYN acknowledges: nothing is owed any more, and the right edge is where it says.

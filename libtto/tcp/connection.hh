@@ -27,6 +27,7 @@
 #include "libtto/tcp/rtt.hh"
 #include "libtto/tcp/segment.hh"
 #include "libtto/tcp/state.hh"
+#include "libtto/tcp/tail_probe.hh"
 
 namespace tto::tcp {
 
@@ -177,6 +178,10 @@ class Connection {
   void on_newly_acked(const Arrival& a);
   void update_send_window(const Arrival& a);
   void take_rtt_sample(const Arrival& a);
+  Rack::Clock rack_clock(Instant now) const;
+  Rack::Clock rack_clock(const Arrival& a) const;
+  void on_probe_news(const Arrival& a, const Recovery::SackNews& news, StreamOffset una_before);
+  void reduce_window(Instant now);
   uint32_t duplicates_in(const Arrival& a, uint64_t newly_sacked) const;
   void adjust_window(const Recovery::Outcome& outcome, uint64_t acked_bytes, bool was_limited, Instant now);
   void on_fin_acked(Instant now);
@@ -186,6 +191,8 @@ class Connection {
   bool next_segment(SegmentOut& out, Instant now) const;
   void fill_syn(SegmentOut& out, Instant now) const;
   bool next_retransmission(SegmentOut& out, Instant now) const;
+  bool next_tail_probe(SegmentOut& out, Instant now) const;
+  void fill_resent(SegmentOut& out, ByteRange range) const;
   bool next_new_data(SegmentOut& out, Instant now) const;
   void fill_header(SegmentOut& out, Instant now) const;
   uint64_t sendable_bytes(uint64_t mss) const;
@@ -203,6 +210,9 @@ class Connection {
   // timers.cc
   void rearm(Instant now);
   void arm_retransmit(Instant now);
+  void arm_tail_probe(Instant now);
+  void on_reordering_timeout(Instant now);
+  void on_tail_probe_timeout(Instant now);
   void on_retransmit_timeout(Instant now);
   void on_persist_timeout(Instant now);
   void on_keepalive_timeout(Instant now);
@@ -222,6 +232,7 @@ class Connection {
   AckPolicy ack_policy_;
   Congestion congestion_;
   Recovery recovery_;
+  TailProbe probe_;
   Reassembly reassembly_;
   Events events_;
   uint64_t segments_sent_ = 0, segments_received_ = 0, retransmitted_segments_ = 0, rto_expirations_ = 0;
@@ -233,7 +244,8 @@ class Connection {
   bool has_final_reset_ = false;  // a RST that ends it: state is CLOSED already
   bool syn_due_ = false;
   bool ack_due_ = false;
-  bool probe_due_ = false;      // zero window or keep-alive: SEQ = SND.UNA - 1
+  bool probe_due_ = false;  // zero window or keep-alive: SEQ = SND.UNA - 1
+  bool tail_probe_due_ = false;
   bool force_partial_ = false;  // SWS override: send what the window allows, however small
   bool more_ = false;           // the last write had MSG_MORE
   bool is_passive_ = false;

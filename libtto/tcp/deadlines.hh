@@ -11,6 +11,8 @@ namespace tto::tcp {
 
 enum class Timer : uint8_t {
   kRetransmit,  // RFC 6298; SYN and FIN too
+  kTailProbe,   // RFC 8985 §7
+  kReordering,  // RFC 8985 §6: what is late becomes lost
   kPersist,     // the window keeps us from sending and nothing is in flight (RFC 9293 §3.8.6.1)
   kDelayedAck,
   kCork,  // TCP_CORK and MSG_MORE hold a partial segment this long

@@ -38,7 +38,7 @@ bool Connection::next_segment(SegmentOut& out, Instant now) const {
     return true;
   }
   if (is_synchronized()) {
-    if (next_retransmission(out, now) || next_new_data(out, now)) return true;
+    if (next_tail_probe(out, now) || next_retransmission(out, now) || next_new_data(out, now)) return true;
     if (probe_due_) {
       fill_header(out, now);
       out.seq = snd_.una - 1;  // old by one: the peer must answer with what it expects and its window
@@ -110,12 +110,41 @@ bool Connection::next_retransmission(SegmentOut& out, Instant now) const {
     out = SegmentOut{};
     return false;
   }
-  out.seq = hole.begin;
-  out.payload = {hole.begin, std::min(end, snd_.end)};
+  // A FIN after a full segment fits: it takes no payload.
+  fill_resent(out, {hole.begin, end == snd_.end && hole.end > end && limit > end ? end + 1 : end});
+  return true;
+}
+
+void Connection::fill_resent(SegmentOut& out, ByteRange range) const {
+  out.seq = range.begin;
+  out.payload = {range.begin, std::min(range.end, snd_.end)};
   out.is_retransmission = true;
-  const bool has_fin = snd_.fin_sent() && out.payload.end == snd_.end && std::min(hole.end, limit) > snd_.end;
-  if (has_fin) out.flags |= wire::kFin;
+  if (snd_.fin_sent() && range.end > snd_.end) out.flags |= wire::kFin;
   if (out.payload.end == snd_.push_end && !out.payload.empty()) out.flags |= wire::kPsh;
+}
+
+// RFC 8985 §7.3: a new segment if there is one and the peer has room, else the last one again; cwnd does not count.
+bool Connection::next_tail_probe(SegmentOut& out, Instant now) const {
+  if (!tail_probe_due_ || !recovery_.is_open() || snd_.una == snd_.nxt) return false;
+  fill_header(out, now);
+  const StreamOffset limit = snd_.window_end();
+  const uint64_t room = limit > snd_.nxt ? limit - snd_.nxt : 0;
+  const uint64_t fresh = std::min<uint64_t>(snd_.unsent(), out.mss_bytes);
+  if (fresh != 0 && fresh <= room && (fresh == out.mss_bytes || may_send_partial(fresh, fresh == snd_.unsent()))) {
+    out.seq = snd_.nxt;
+    out.payload = {snd_.nxt, snd_.nxt + fresh};
+    if (fresh == snd_.unsent() && is_fin_pending() && fresh < room) out.flags |= wire::kFin;
+    if (snd_.nxt < snd_.push_end && snd_.push_end <= out.payload.end) out.flags |= wire::kPsh;
+    return true;
+  }
+  // The FIN goes with the last segment.
+  const StreamOffset data_end = std::min(snd_.nxt, snd_.end);
+  const StreamOffset from = std::max(snd_.una, data_end > out.mss_bytes ? data_end - out.mss_bytes : 0);
+  if (snd_.nxt > limit) {
+    out = SegmentOut{};
+    return false;
+  }
+  fill_resent(out, {std::min(from, data_end), snd_.nxt});
   return true;
 }
 

@@ -8,55 +8,117 @@ void Recovery::init(StreamOffset iss, bool sack) {
   *this = Recovery{};
   recover_ = iss;
   sack_ = sack;
+  log_.reset(iss + 1);
+  rack_.init(iss + 1);
 }
 
-uint64_t Recovery::on_sack_blocks(const wire::TcpOptions& options, StreamOffset una, StreamOffset nxt) {
-  if (!sack_) return 0;
-  uint64_t fresh = 0;
+// --- what arrived ----------------------------------------------------------------------------------------------------
+
+/// Calls visit(part) for every part of `range` that is not SACKed.
+template <typename Visit>
+static void for_each_hole(const SackScoreboard& scoreboard, ByteRange range, Visit&& visit) {
+  while (true) {
+    const ByteRange hole = scoreboard.first_hole(range);
+    if (hole.empty()) return;
+    visit(hole);
+    range.begin = hole.end;
+  }
+}
+
+void Recovery::deliver(ByteRange range, const Rack::Clock& clock) {
+  log_.for_each(range, [&](ByteRange part, const SendLog::Record& record) { rack_.on_delivered(part, record, clock); });
+}
+
+Recovery::SackNews Recovery::on_sack_blocks(const wire::TcpOptions& options, StreamOffset una, StreamOffset nxt,
+                                            const Rack::Clock& clock) {
+  SackNews news;
+  if (!sack_) return news;
   const uint32_t count = std::min<uint32_t>(options.sack_count, static_cast<uint32_t>(options.sack.size()));
+  ByteRange second;
+  if (count > 1) second = {options.sack[1].left.widen_near(una), options.sack[1].right.widen_near(una)};
   for (uint32_t i = 0; i < count; ++i) {
-    const StreamOffset left = options.sack[i].left.widen_near(una), right = options.sack[i].right.widen_near(una);
-    if (left >= right || left <= una || right > nxt) continue;  // reversed, D-SACK, or never sent (R69)
-    fresh += scoreboard_.add({left, right});
+    const ByteRange block{options.sack[i].left.widen_near(una), options.sack[i].right.widen_near(una)};
+    if (block.empty() || block.end > nxt) continue;  // reversed, or never sent (R69)
+    // RFC 2883: only the first block, below the acknowledgement or inside the second block.
+    if (i == 0 && (block.end <= una || (block.begin >= second.begin && block.end <= second.end))) {
+      news.duplicate = block;
+      continue;
+    }
+    if (block.begin <= una) continue;
+    for_each_hole(scoreboard_, block, [&](ByteRange part) { deliver(part, clock); });
+    news.bytes += scoreboard_.add(block);
+    unmark_lost(block);
   }
-  return fresh;
+  if (!news.duplicate.empty()) rack_.on_duplicate(una, nxt);
+  return news;
 }
 
-void Recovery::update_lost_edge(StreamOffset una, StreamOffset nxt, uint32_t mss_bytes) {
-  switch (phase_) {
-    case Phase::kTimeout:
-      lost_edge_ = std::max(recover_, scoreboard_.lost_edge(mss_bytes));
-      break;
-    case Phase::kFast:
-      if (sack_) {
-        // The first segment is known to be lost, however few bytes were SACKed (three duplicates said so).
-        lost_edge_ = std::max({lost_edge_, scoreboard_.lost_edge(mss_bytes), std::min(una + mss_bytes, nxt)});
+// --- what is lost ----------------------------------------------------------------------------------------------------
+
+void Recovery::mark_lost(ByteRange range) {
+  // What does not fit is found again at the next acknowledgement.
+  for_each_hole(scoreboard_, range, [&](ByteRange part) { (void)lost_.add(part); });
+}
+
+void Recovery::unmark_lost(ByteRange range) {
+  if (!lost_.remove(range)) (void)lost_.remove({range.begin, ~StreamOffset{0}});  // no room to split: found again
+}
+
+void Recovery::detect_late(StreamOffset una, StreamOffset nxt, uint32_t mss_bytes, const Rack::Clock& clock) {
+  lost_check_at_ = kNever;
+  if (una == nxt || (is_open() && scoreboard_.empty())) return;
+  const bool is_certain =
+      !is_open() || duplicate_acks_ >= SackScoreboard::kDupThresh || scoreboard_.lost_edge(mss_bytes) != 0;
+  const Duration tolerance = rack_.tolerance(is_certain, clock);
+  Instant check_at{INT64_MIN};
+  log_.for_each({una, nxt}, [&](ByteRange part, const SendLog::Record& record) {
+    const ByteRange late = rack_.sent_before_newest(part, record);
+    if (late.empty()) return;
+    for_each_hole(scoreboard_, late, [&](ByteRange hole) {
+      const ByteRange unknown = lost_.first_gap(hole);
+      if (unknown.empty()) return;
+      const Instant lost_at = rack_.lost_at(record, tolerance);
+      if (lost_at <= clock.now) {
+        (void)lost_.add(hole);
       } else {
-        lost_edge_ = std::min(una + mss_bytes, recover_);
+        check_at = std::max(check_at, lost_at);
       }
-      break;
-    case Phase::kOpen:
-      lost_edge_ = scoreboard_.empty() ? 0 : scoreboard_.lost_edge(mss_bytes);
-      break;
-  }
+    });
+  });
+  if (check_at.ns != INT64_MIN) lost_check_at_ = check_at;
 }
 
-Recovery::Change Recovery::enter_fast(const Acked& acked) {
+void Recovery::find_lost(const Acked& acked) {
+  if (sack_) return detect_late(acked.una, acked.nxt, acked.mss_bytes, acked.clock);
+  if (phase_ != Phase::kFast) return;
+  const StreamOffset from = std::max(acked.una, high_rxt_);
+  mark_lost({from, std::min({acked.una + acked.mss_bytes, recover_, acked.nxt})});
+}
+
+Recovery::Change Recovery::enter_fast(StreamOffset una, StreamOffset nxt) {
   phase_ = Phase::kFast;
-  recover_ = acked.nxt;
-  high_rxt_ = acked.una;
-  update_lost_edge(acked.una, acked.nxt, acked.mss_bytes);
+  recover_ = nxt;
+  high_rxt_ = una;
   return Change::kEnteredFast;
 }
 
 // snd.una moved; returns the bytes that had not been SACKed, or counted as duplicates, before.
 uint64_t Recovery::advance(const Acked& acked) {
-  const uint64_t advanced = acked.una - acked.una_before;
-  uint64_t known = scoreboard_.empty() ? 0 : scoreboard_.sacked_in({acked.una_before, acked.una});
-  scoreboard_.advance(acked.una);
+  const ByteRange acknowledged{acked.una_before, acked.una};
+  uint64_t known = 0;
+  if (scoreboard_.empty()) {
+    deliver(acknowledged, acked.clock);
+  } else {
+    known = scoreboard_.sacked_in(acknowledged);
+    for_each_hole(scoreboard_, acknowledged, [&](ByteRange part) { deliver(part, acked.clock); });
+    scoreboard_.advance(acked.una);
+  }
+  log_.on_acked(acked.una);
+  lost_.trim_below(acked.una);
   high_rxt_ = std::max(high_rxt_, acked.una);
   duplicate_acks_ = 0;
   if (!sack_ && phase_ == Phase::kFast) retransmission_owed_ = true;  // a partial one (RFC 6582 §3.2 step 5)
+  const uint64_t advanced = acknowledged.size();
   if (emulated_sacked_ != 0) {
     // One segment of what was acknowledged filled the hole, the rest had been counted as duplicates.
     const uint64_t counted = advanced > acked.mss_bytes ? advanced - acked.mss_bytes : 0;
@@ -72,9 +134,11 @@ Recovery::Outcome Recovery::on_ack(const Acked& acked) {
     delivered += advance(acked);
     if (phase_ != Phase::kOpen && acked.una >= recover_) {
       const bool was_fast = phase_ == Phase::kFast;
-      phase_ = Phase::kOpen;
-      emulated_sacked_ = 0;
-      update_lost_edge(acked.una, acked.nxt, acked.mss_bytes);
+      undo();
+      rack_.on_recovered();
+      // What was sent since may have lost something too: that is another loss event.
+      if (sack_) detect_late(acked.una, acked.nxt, acked.mss_bytes, acked.clock);
+      if (!lost_.empty()) return {enter_fast(acked.una, acked.nxt), delivered};
       return {was_fast ? Change::kLeftFast : Change::kLeftTimeout, delivered};
     }
   } else if (acked.duplicates != 0) {
@@ -88,32 +152,59 @@ Recovery::Outcome Recovery::on_ack(const Acked& acked) {
   } else if (acked.newly_sacked_bytes == 0) {
     return {};
   }
-  update_lost_edge(acked.una, acked.nxt, acked.mss_bytes);
+  find_lost(acked);
   return {detect_loss(acked), delivered};
 }
 
 Recovery::Change Recovery::detect_loss(const Acked& acked) {
   if (phase_ != Phase::kOpen || acked.una == acked.nxt) return Change::kNone;
-  const bool enough = duplicate_acks_ >= SackScoreboard::kDupThresh;
-  if (sack_) return lost_edge_ > acked.una || (enough && !scoreboard_.empty()) ? enter_fast(acked) : Change::kNone;
+  if (sack_) return lost_.empty() ? Change::kNone : enter_fast(acked.una, acked.nxt);
   // RFC 6582 §3.2 step 2: duplicates that do not reach beyond `recover` come from what we resent ourselves.
-  return enough && acked.una > recover_ ? enter_fast(acked) : Change::kNone;
+  if (duplicate_acks_ < SackScoreboard::kDupThresh || acked.una <= recover_) return Change::kNone;
+  const Change change = enter_fast(acked.una, acked.nxt);
+  find_lost(acked);
+  return change;
+}
+
+Recovery::Change Recovery::on_lost_check(StreamOffset una, StreamOffset nxt, uint32_t mss_bytes,
+                                         const Rack::Clock& clock) {
+  detect_late(una, nxt, mss_bytes, clock);
+  return is_open() && !lost_.empty() ? enter_fast(una, nxt) : Change::kNone;
 }
 
 void Recovery::on_timeout(StreamOffset una, StreamOffset nxt) {
   phase_ = Phase::kTimeout;
   recover_ = nxt;
   high_rxt_ = una;
-  lost_edge_ = nxt;
   scoreboard_.clear();
+  lost_.clear();
+  (void)lost_.add({una, nxt});
+  lost_check_at_ = kNever;
+  rack_.forget_highest(una);
   emulated_sacked_ = 0;
   duplicate_acks_ = 0;
 }
 
-void Recovery::on_retransmitted(ByteRange range) {
+void Recovery::undo() {
+  phase_ = Phase::kOpen;
+  emulated_sacked_ = 0;
+  lost_.clear();
+  lost_check_at_ = kNever;
+}
+
+// --- what left -------------------------------------------------------------------------------------------------------
+
+void Recovery::on_sent(ByteRange range, Instant now, Duration grain) {
+  prr_out_ += range.size();
+  log_.on_sent(range.end, now, grain);
+}
+
+void Recovery::on_retransmitted(ByteRange range, Instant now) {
   high_rxt_ = std::max(high_rxt_, range.end);
   retransmission_owed_ = false;
   prr_out_ += range.size();
+  log_.on_resent(range, now);
+  unmark_lost(range);
 }
 
 void Recovery::begin_rate_reduction(uint64_t flight_bytes, uint32_t ssthresh_bytes) {
@@ -138,22 +229,15 @@ uint64_t Recovery::reduced_window(uint64_t pipe_bytes, uint64_t delivered_bytes,
 }
 
 uint64_t Recovery::pipe(StreamOffset una, StreamOffset nxt) const {
-  if (phase_ == Phase::kOpen && scoreboard_.empty()) {
-    const uint64_t flight = nxt - una;
-    return flight - std::min(flight, emulated_sacked_);
-  }
-  // Every byte counts once if it is neither lost nor SACKed, and once more if it was resent.
-  const StreamOffset lost = std::clamp(lost_edge_, una, nxt);
-  const StreamOffset resent = phase_ == Phase::kOpen ? una : std::clamp(high_rxt_, una, nxt);
-  const uint64_t alive = (nxt - lost) - scoreboard_.sacked_in({lost, nxt});
-  const uint64_t again = (resent - una) - scoreboard_.sacked_in({una, resent});
-  const uint64_t all = alive + again;
-  return all - std::min(all, emulated_sacked_);
+  const uint64_t flight = nxt - una;
+  if (scoreboard_.empty() && lost_.empty()) return flight - std::min(flight, emulated_sacked_);
+  const uint64_t gone = scoreboard_.sacked_in({una, nxt}) + lost_.bytes_in({una, nxt}) + emulated_sacked_;
+  return flight - std::min(flight, gone);
 }
 
 ByteRange Recovery::next_retransmission(StreamOffset una, StreamOffset nxt) const {
-  if (phase_ == Phase::kOpen) return {};
-  return scoreboard_.first_hole({std::max(high_rxt_, una), std::min(lost_edge_, nxt)});
+  if (phase_ == Phase::kOpen || lost_.empty()) return {};
+  return {std::max(lost_.front().begin, una), std::min(lost_.front().end, nxt)};
 }
 
 }  // namespace tto::tcp

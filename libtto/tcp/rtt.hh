@@ -55,12 +55,30 @@ class RttEstimator {
     for (uint32_t i = 0; i < doublings && d < kMaxRto; ++i) d = d * 2;
     return std::min(d, kMaxRto);
   }
+  /// The least of the last minutes, as our own clock measures it.
+  void on_clocked_sample(Duration r, Instant now) {
+    on_sample(r);
+    if (now - window_since_ > kMinWindow / 2) {
+      previous_min_ = window_min_;
+      window_min_ = r;
+      window_since_ = now;
+    }
+    window_min_ = std::min(window_min_, r);
+  }
+  Duration min_rtt() const {
+    const Duration least = std::min(window_min_, previous_min_);
+    return least == kNone ? srtt_ : least;
+  }
   Duration srtt() const { return srtt_; }
   Duration rttvar() const { return rttvar_; }
   bool has_sample() const { return has_sample_; }
   uint32_t backoff() const { return backoff_; }
 
  private:
+  static constexpr Duration kMinWindow = seconds(300);
+  static constexpr Duration kNone{INT64_MAX};
+  Duration window_min_ = kNone, previous_min_ = kNone;
+  Instant window_since_{INT64_MIN / 2};
   Duration srtt_{};
   Duration rttvar_{};
   Duration base_ = kInitialRto;

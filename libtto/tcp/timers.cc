@@ -8,6 +8,7 @@ namespace tto::tcp {
 namespace {
 
 constexpr Duration kCorkLimit = milliseconds(200);
+constexpr Duration kPeerAckDelay = milliseconds(200);  // as long as other stacks may delay one (RFC 8985 §7.2)
 
 uint8_t saturating_next(uint8_t n) { return n == 255 ? n : static_cast<uint8_t>(n + 1); }
 
@@ -21,6 +22,8 @@ void Connection::on_deadline(Instant now) {
     ack_policy_.on_delay_expired();
   }
   if (timers_.take_expired(Timer::kCork, now)) cork_until_ = snd_.end;
+  if (timers_.take_expired(Timer::kReordering, now)) on_reordering_timeout(now);
+  if (timers_.take_expired(Timer::kTailProbe, now)) on_tail_probe_timeout(now);
   if (timers_.take_expired(Timer::kRetransmit, now)) on_retransmit_timeout(now);
   if (timers_.take_expired(Timer::kPersist, now)) on_persist_timeout(now);
   if (timers_.take_expired(Timer::kKeepalive, now)) on_keepalive_timeout(now);
@@ -33,8 +36,12 @@ void Connection::rearm(Instant now) {
   if (snd_.una < snd_.nxt) {
     timers_.clear(Timer::kPersist);
     if (!timers_.is_set(Timer::kRetransmit)) arm_retransmit(now);
+    timers_.set(Timer::kReordering, recovery_.lost_check_at());
   } else {
     timers_.clear(Timer::kRetransmit);
+    timers_.clear(Timer::kReordering);
+    timers_.clear(Timer::kTailProbe);
+    tail_probe_due_ = false;
     if (!is_window_blocked()) {
       timers_.clear(Timer::kPersist);
     } else if (!timers_.is_set(Timer::kPersist) && !probe_due_) {
@@ -64,6 +71,32 @@ void Connection::arm_retransmit(Instant now) {
     at = std::min(at, std::max(unanswered_since_ + config_.user_timeout, now));
   }
   timers_.set(Timer::kRetransmit, at);
+}
+
+// RFC 8985 §7.2. Where the timeout is nearer than the probe, the probe goes out in its place, so that a lost tail of
+// one segment does not collapse the window; the timer then runs once more.
+void Connection::arm_tail_probe(Instant now) {
+  timers_.clear(Timer::kTailProbe);
+  if (!config_.rack_tail_probe || !agreed_.sack || !is_synchronized() || snd_.una == snd_.nxt) return;
+  if (probe_.is_out() || !recovery_.is_open() || !recovery_.scoreboard().empty() || rtt_.backoff() != 0) return;
+  const Duration wait = TailProbe::timeout(rtt_.has_sample(), rtt_.srtt(), snd_.flight() <= mss_, kPeerAckDelay);
+  timers_.set(Timer::kTailProbe, std::min(now + wait, now + rtt_.rto()));
+}
+
+void Connection::on_tail_probe_timeout(Instant now) {
+  if (!recovery_.is_open() || snd_.una == snd_.nxt || snd_.wnd == 0 || !is_synchronized()) return;
+  tail_probe_due_ = true;
+  if (timers_.at(Timer::kRetransmit) > now) return;
+  if (unanswered_since_ == kNever) unanswered_since_ = last_sent_at_;
+  arm_retransmit(now);
+}
+
+void Connection::on_reordering_timeout(Instant now) {
+  if (!is_synchronized() || snd_.una == snd_.nxt) return;
+  if (recovery_.on_lost_check(snd_.una, snd_.nxt, mss_, rack_clock(now)) == Recovery::Change::kEnteredFast) {
+    reduce_window(now);
+    congestion_.set_cwnd(recovery_.reduced_window(recovery_.pipe(snd_.una, snd_.nxt), 0, mss_));
+  }
 }
 
 // R39: the user timeout, or R2 counted as the time that `retries2` doublings of the least RTO take (as Linux does).
@@ -99,6 +132,9 @@ void Connection::on_retransmit_timeout(Instant now) {
   if (is_out_of_patience(now)) return finish(events_.soft_error != 0 ? events_.soft_error : ETIMEDOUT);
   rtt_.on_timeout();
   timed_end_ = 0;
+  tail_probe_due_ = false;
+  probe_.clear();
+  timers_.clear(Timer::kTailProbe);
   if (snd_.wnd == 0) {  // it took its window back: ask for it, resend when it opens (R47)
     probe_due_ = true;
   } else {

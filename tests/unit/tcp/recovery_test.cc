@@ -218,6 +218,7 @@ TEST_F(RecoveryTest, R69_only_holes_are_resent) {
   connect_sack();
   write(10000);
   out();
+  pass(rtt);
   sacks(1, {{2001, 4001}});
   sacks(1, {{2001, 4001}, {5001, 6001}});
   sacks(1, {{2001, 4001}, {5001, 7001}});
