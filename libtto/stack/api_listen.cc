@@ -92,8 +92,8 @@ int note_kernel_accept(int fd) {
   if (fd < 0) return fd;
   forget_former_life(fd);
   StackLockGuard guard(api_lock());
-  assign(fd, Path::kKernel, nullptr, stats::Counter::kernel_kernel_accept);
-  Runtime::instance().counters().add(stats::Counter::kernel_kernel_accept);
+  assign(fd, Path::kKernel, nullptr, stats::Counter::kernel_accepted);
+  Runtime::instance().counters().add(stats::Counter::kernel_accepted);
   return fd;
 }
 

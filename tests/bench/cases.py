@@ -26,7 +26,7 @@ SERVER_CPU, CLIENT_CPU = 0, (1 if (os.cpu_count() or 1) > 1 else 0)
 class Sample:
     value: float
     cpu_us_per_op: float | None = None
-    path: str | None = None  # of the libtto ends
+    path: str | None = None  # of the libtto ends: "af_xdp", or what of them was the kernel's
     more: dict = field(default_factory=dict)
 
 
@@ -55,6 +55,9 @@ class BenchLab(Lab):
     def __init__(self, mtu):
         super().__init__(mtu=mtu, with_ttod=False)
         self.why_no_tto = ""
+        # Of the last server, and another for each: a tuple that the kernel has in TIME-WAIT from the run before is the
+        # kernel's, also when libtto listens.
+        self.port = 7000
 
     def set_up(self):
         super().set_up()
@@ -106,7 +109,9 @@ def measure(case, lab, side, seconds):
         return Sample(best["p50_us"], more={"p99": best["p99_us"], **{k: r["p50_us"] for k, r in found.items()}})
     on_tto = {"tto_server": (True, False), "tto": (True, True), "tto_spin": (True, True)}.get(side, (False, False))
     spin = side in ("kernel_tuned", "tto_spin")
-    if not any(on_tto):
+    if any(on_tto):  # what the server before had is no sign that the next one listens
+        await_until(lambda: not lab.steered_ports(), "the listen entries of the run before to go")
+    else:
         lab.assert_no_xdp()
     lab.busy_poll(side == "kernel_tuned")
     first = len(lab.programs)
@@ -120,7 +125,9 @@ def measure(case, lab, side, seconds):
         if any(on_tto):
             lab.check_balance()
             ends = [p for p in (server, client) if p.tto]
-            path = "af_xdp" if all(served_by_af_xdp(p) for p in ends) else "kernel"
+            fallen = [f"{'server' if p is server else 'client'}: {why}" for p in ends
+                      if (why := why_not_af_xdp(p, is_server=p is server))]
+            path = "; ".join(fallen) or "af_xdp"
         return Sample(value, cpu_us / operations if operations else None, path, more)
     finally:
         for program in lab.programs[first:]:
@@ -130,31 +137,36 @@ def measure(case, lab, side, seconds):
         lab.busy_poll(False)
 
 
-def served_by_af_xdp(program):
-    """At least as many frames as a measurement cannot do without, and no connection on the kernel."""
+# A server that listens on loopback too says so, without any connection of the measurement being the kernel's.
+OF_LISTENERS = ("kernel_no_nic", "kernel_local")
+
+
+def why_not_af_xdp(program, is_server):
+    """Empty if at least as many frames as a measurement cannot do without came over AF_XDP, and no connection on the
+    kernel."""
     stats = program.statistics()
     if not stats:
-        return False
+        return "no statistics page"
     frames = sum(s["counters"]["rx_frame_delivered"] for s in stats)
-    fallen = {k: v for s in stats for k, v in s["counters"].items()
-              if k.startswith("kernel_") and v and k not in ("kernel_undecided",)}
-    return frames > 100 and not fallen
+    allowed = ("kernel_undecided",) + (OF_LISTENERS if is_server else ())
+    fallen = {k: v for s in stats for k, v in s["counters"].items() if k.startswith("kernel_") and v and k not in allowed}
+    if fallen:
+        return ", ".join(f"{k} {v}" for k, v in fallen.items())
+    return "" if frames > 100 else f"{frames} frames delivered"
 
 
 # --- the cases --------------------------------------------------------------------------------------------------------
-PORT = 7000
-
-
 def own_server(name, size=64):
     def start(lab, spin, options):
-        argv = [lab.program(name), "server", lab.a.ip4, PORT, "--bytes", size, "--wait", "spin" if spin else "block"]
-        return lab.spawn(lab.a, argv, **options).await_listen(PORT)
+        lab.port += 1
+        argv = [lab.program(name), "server", lab.a.ip4, lab.port, "--bytes", size, "--wait", "spin" if spin else "block"]
+        return lab.spawn(lab.a, argv, **options).await_listen(lab.port)
     return start
 
 
 def own_client(name, size, figure):
     def load(lab, spin, seconds, options):
-        argv = [lab.program(name), "client", lab.a.ip4, PORT, "--bytes", size, "--seconds", seconds, "--wait",
+        argv = [lab.program(name), "client", lab.a.ip4, lab.port, "--bytes", size, "--seconds", seconds, "--wait",
                 "spin" if spin else "block"]
         client = lab.run(lab.b, argv, seconds=seconds * 3 + 20, **options)
         value, operations, more = figure(json.loads(client.output().strip().splitlines()[-1]))

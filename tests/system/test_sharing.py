@@ -99,7 +99,7 @@ def wildcard():
             programs.curl(lab, side, f"http://{bracket(address)}:{programs.PYTHON_PORT}/big", into)
             if programs.sha256_of(into) != hashes["big"]:
                 raise LabError(f"{address}: the bytes differ")
-            return (sum_of(server.statistics(), "tx_frame_byte"), sum_of(server.statistics(), "kernel_kernel_accept"))
+            return (sum_of(server.statistics(), "tx_frame_byte"), sum_of(server.statistics(), "kernel_accepted"))
 
         sent = 0
         for address in (lab.a.ip4, lab.a.ip6):

@@ -89,9 +89,9 @@ def views():
             check(fd and fd["path"] == "af_xdp" and fd["state"] == "ESTABLISHED", f"fd of {flow}: {fd}")
         kernel = [f for f in fds.values() if f["path"] == "kernel"]
         check(kernel and all(f["reason"] and f["reason_text"] for f in kernel), f"kernel descriptors: {kernel}")
-        check("kernel_accept" in [f["reason"] for f in kernel], f"no loopback descriptor is explained: {kernel}")
+        check("accepted" in [f["reason"] for f in kernel], f"no loopback descriptor is explained: {kernel}")
         text = lab.tto("explain", server.pid)
-        check("XDP native" in text and "kernel_accept" in text, text)
+        check("XDP native" in text and "accepted: accepted by the kernel" in text, text)
         client.stop()
         local.stop()
         server.stop()
