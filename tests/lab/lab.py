@@ -5,6 +5,8 @@
         server = lab.spawn(lab.a, ["redis-server", …], tto=True)
         lab.run(lab.b, ["redis-cli", "-h", lab.a.ip4, "ping"])
 
+    Lab(faults="loss=1%,delay=5ms")   the link between them is bad: see faults.py
+
 Everything a lab makes carries its name (tto-lab-…), and a record of its owner, so that `lab.py cleanup` can remove what
 a killed run left behind, and only that. Leaving the `with` block removes all of it and then looks for leaks.
 Needs root. Standard library only: the system tests, tools/bench and tools/quickstart stand on it.
@@ -22,40 +24,14 @@ import threading
 import time
 from pathlib import Path
 
+from faults import FaultLink
+from host import LabError, add_veth, await_until, sh
+
 TOP = Path(__file__).resolve().parent.parent.parent
 RECORDS = Path("/run")
 PREFIX = "tto-lab-"
 PINS = f"/sys/fs/bpf/{PREFIX}"
 USER = "nobody"
-
-
-class LabError(Exception):
-    pass
-
-
-def sh(*argv, check=True, netns=None):
-    """Runs a set-up command as root; its output as text."""
-    argv = [str(a) for a in argv]
-    if netns:
-        argv = ["nsenter", f"--net=/run/netns/{netns}", "--"] + argv
-    done = subprocess.run(argv, capture_output=True, text=True)
-    if check and done.returncode != 0:
-        raise LabError(f"{' '.join(argv)}: {done.stderr.strip() or done.stdout.strip()}")
-    return done.stdout
-
-
-def await_until(condition, what, seconds=10.0):
-    """Waits for a condition of the outside world (a port that listens, a socket file); its value."""
-    deadline = time.monotonic() + seconds
-    pause = 0.001
-    while True:
-        value = condition()
-        if value:
-            return value
-        if time.monotonic() > deadline:
-            raise LabError(f"waited {seconds} s for {what}")
-        time.sleep(pause)
-        pause = min(pause * 2, 0.05)
 
 
 def interrupt_on_signals():
@@ -216,7 +192,7 @@ def open_memfd(pid, name):
 
 class Lab:
     def __init__(self, mtu=1500, offload=True, static_neighbours=False, with_ttod=True, second_link=False,
-                 config_lines=(), keep_log=False):
+                 config_lines=(), keep_log=False, faults=None):
         self.tag = f"{os.getpid() % 1000000}"
         self.mtu, self.offload, self.static_neighbours = mtu, offload, static_neighbours
         self.with_ttod, self.second_link, self.config_lines = with_ttod, second_link, list(config_lines)
@@ -229,6 +205,7 @@ class Lab:
         self.ttod = None
         self.dir = None
         self.build = find_build()
+        self.faults = FaultLink(self, faults) if faults else None
         self.keep_log = keep_log
         self.watcher_stop = threading.Event()
         self.watcher = None
@@ -274,27 +251,42 @@ class Lab:
         for side in (self.a, self.b):
             sh("ip", "netns", "add", side.netns)
             side.sh("ip", "link", "set", "lo", "up")
-        self.join(self.a.ifname, self.b.ifname, "10.77.0", "fd77::")
+        self.join(self.a.ifname, self.b.ifname, "10.77.0", "fd77::", self.faults)
         if self.second_link:
             self.join(self.a.plain_ifname, self.b.plain_ifname, "10.78.0", None)
-        if self.static_neighbours:
+        if self.static_neighbours or self.faults:  # ARP has no checksum: a corrupted answer would stay for minutes
             self.fix_neighbours()
-        sh("ip", "netns", "exec", self.b.netns, "ping", "-c1", "-W2", self.a.ip4, check=False)
+        else:
+            self.meet()
         self.watcher = threading.Thread(target=self.watch, daemon=True)
         self.watcher.start()
         if self.with_ttod:
             self.start_ttod()
 
-    def join(self, name_a, name_b, net4, net6):
-        sh("ip", "link", "add", name_a, "netns", self.a.netns, "mtu", self.mtu, "type", "veth", "peer", "name", name_b,
-           "netns", self.b.netns, "mtu", self.mtu)
+    def join(self, name_a, name_b, net4, net6, faults=None):
+        if faults:
+            faults.add_links((self.a.netns, name_a), (self.b.netns, name_b), self.mtu)
+        else:
+            add_veth((self.a.netns, name_a), (self.b.netns, name_b), self.mtu)
         for side, name, number in ((self.a, name_a, 1), (self.b, name_b, 2)):
+            if faults:
+                side.sh("ethtool", "-K", name, "gro", "off", "gso", "off", "tso", "off")
             side.sh("ip", "address", "add", f"{net4}.{number}/24", "dev", name)
             if net6:
                 side.sh("ip", "-6", "address", "add", f"{net6}{number}/64", "dev", name, "nodad")
             if not self.offload:
                 side.sh("ethtool", "-K", name, "gro", "off", "gso", "off", "tso", "off", "tx", "off", "rx", "off")
             side.sh("ip", "link", "set", name, "up")
+        if faults:
+            faults.start()
+
+    def meet(self):
+        """A packet to nobody, and both kernels know each other's MAC."""
+        self.b.sh("bash", "-c", f"echo >/dev/udp/{self.a.ip4}/9", check=False)
+        try:
+            await_until(lambda: "lladdr" in self.b.sh("ip", "neigh", "show", self.a.ip4), "the neighbour", 2)
+        except LabError:
+            pass  # some tests begin with a link that is not up
 
     def fix_neighbours(self):
         for side, peer in ((self.a, self.b), (self.b, self.a)):
@@ -311,6 +303,8 @@ class Lab:
                 pass
             program.close_pages()
         self.stop_ttod()
+        if self.faults:
+            self.faults.stop()
         remove_lab(self.record)
 
     # --- ttod -----------------------------------------------------------------------------------------------------
@@ -483,7 +477,8 @@ class Lab:
 
     def leaks(self):
         """What this lab made and is still there after tear_down."""
-        left = [f"namespace {s.netns}" for s in (self.a, self.b) if Path(f"/run/netns/{s.netns}").exists()]
+        namespaces = [s.netns for s in (self.a, self.b)] + ([self.faults.netns] if self.faults else [])
+        left = [f"namespace {n}" for n in namespaces if Path(f"/run/netns/{n}").exists()]
         left += [f"record {self.record}"] if self.record.exists() else []
         pins = self.pin_dir
         left += [f"BPF pin {p}" for p in pins.rglob("*")] if pins.exists() else []
@@ -509,7 +504,7 @@ def remove_lab(record):
             await_until(lambda: start_time(pid) is None or not alive(pid_file.read_text()), "ttod to end", 5)
         except LabError:
             os.kill(pid, signal.SIGKILL)
-    for letter in "hab":  # h: the hidden one of a benchmark
+    for letter in "habf":  # h: the hidden one of a benchmark; f: of the fault link
         netns = f"{PREFIX}{letter}-{tag}"
         if not Path(f"/run/netns/{netns}").exists():
             continue

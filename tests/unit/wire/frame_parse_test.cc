@@ -195,6 +195,50 @@ TEST(FrameParse, R33_checksum_full_or_partial_only_where_allowed) {
   }
 }
 
+/// Does a receiver take this frame for good?
+bool is_taken(const Bytes& f, bool accept_partial) {
+  const auto view = parse(f);
+  if (!view || view->kind != FrameView::Kind::kTcp) return false;
+  return verify_tcp_checksum(*view, f, sum_bytes(&f[view->payload_offset], view->payload_bytes), accept_partial);
+}
+
+/// IPv6 fields that no checksum covers, and that mean nothing to TCP's data: traffic class, flow label, hop limit.
+bool is_uncovered(bool is_v4, size_t bit) {
+  return !is_v4 && ((bit >= 15 * 8 && bit < 18 * 8) || (bit >= 14 * 8 && bit < 14 * 8 + 4) || bit / 8 == 21);
+}
+
+TEST(FrameParse, B1_a_full_checksum__shows_every_wrong_bit) {
+  for (const bool is_v4 : {true, false}) {
+    for (const bool accept_partial : {false, true}) {
+      const Bytes good = is_v4 ? v4_frame() : v6_frame();
+      ASSERT_TRUE(is_taken(good, accept_partial));
+      for (size_t bit = 14 * 8; bit < good.size() * 8; ++bit) {
+        Bytes f = good;
+        f[bit / 8] = static_cast<uint8_t>(f[bit / 8] ^ (1 << (bit % 8)));
+        EXPECT_EQ(is_taken(f, accept_partial), is_uncovered(is_v4, bit)) << "bit " << bit << (is_v4 ? " v4" : " v6");
+      }
+    }
+  }
+}
+
+TEST(FrameParse, B1_a_partial_checksum__shows_wrong_bits_of_the_ip_header_and_of_itself_only) {
+  for (const bool is_v4 : {true, false}) {
+    Bytes good = is_v4 ? v4_frame() : v6_frame();
+    const auto view = parse(good);
+    const size_t tcp = view->tcp_offset, sum_at = tcp + 16u;
+    store_raw16(&good[sum_at], pseudo_header_sum(view->source, view->destination, kProtocolTcp,
+                                                 view->payload_bytes + view->payload_offset - view->tcp_offset));
+    ASSERT_TRUE(is_taken(good, true));
+    for (size_t bit = 14 * 8; bit < good.size() * 8; ++bit) {
+      if (bit / 8 >= tcp + 12 && bit / 8 < tcp + 13) continue;  // the data offset: some values cannot be
+      Bytes f = good;
+      f[bit / 8] = static_cast<uint8_t>(f[bit / 8] ^ (1 << (bit % 8)));
+      const bool is_shown = bit / 8 < tcp || (bit / 8 >= sum_at && bit / 8 < sum_at + 2);
+      EXPECT_EQ(is_taken(f, true), !is_shown || is_uncovered(is_v4, bit)) << "bit " << bit << (is_v4 ? " v4" : " v6");
+    }
+  }
+}
+
 TEST(FrameParse, icmp__fragmentation_needed_quotes_our_tuple) {
   Bytes sent = frame(headers("10.0.0.2", "192.0.2.7"), std::string(100, 'x'));
   const Bytes quoted(sent.begin() + 14, sent.begin() + 14 + 28);  // IP header and 8 bytes
