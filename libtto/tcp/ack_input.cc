@@ -32,6 +32,7 @@ void Connection::on_acknowledgement(const Arrival& a) {
   }
   acked.una = snd_.una;
   update_send_window(a);
+  look_for_needless_loss(a, news, una_before);
   if (flight_before != 0) {
     const Recovery::Outcome outcome = recovery_.on_ack(acked);
     adjust_window(outcome, snd_.una - una_before, was_limited, a.now);
@@ -127,7 +128,9 @@ void Connection::adjust_window(const Recovery::Outcome& outcome, uint64_t acked_
   if (outcome.change == Recovery::Change::kEnteredFast) {
     reduce_window(now);
   } else if (outcome.change == Recovery::Change::kLeftFast) {
-    congestion_.set_cwnd(congestion_.ssthresh());
+    // RFC 6582 §3.2 step 3: no burst, however much of the flight has gone; slow start leads back to ssthresh.
+    const uint64_t room = std::max<uint64_t>(outcome.delivered_bytes, uint64_t{mss_} * config_.initial_window_segments);
+    congestion_.set_cwnd(std::min<uint64_t>(congestion_.ssthresh(), recovery_.pipe(snd_.una, snd_.nxt) + room));
     return;
   }
   if (recovery_.phase() == Recovery::Phase::kFast) {
@@ -143,9 +146,37 @@ void Connection::adjust_window(const Recovery::Outcome& outcome, uint64_t acked_
   congestion_.on_ack(event);
 }
 
+// R74: RFC 4015 with the three ways to notice (undo.hh).
+void Connection::look_for_needless_loss(const Arrival& a, const Recovery::SackNews& news, StreamOffset una_before) {
+  if (!news.duplicate.empty() && undo_.on_duplicate(news.duplicate)) return undo_loss();
+  if (recovery_.is_open()) return;
+  if (snd_.una == una_before) {
+    if (news.bytes != 0 || duplicates_in(a, news.bytes) != 0) undo_.stop_test();
+    return;
+  }
+  const wire::TcpOptions& o = a.segment.options;
+  const bool has_echo = agreed_.timestamps && o.has_timestamps && o.ts_ecr != 0;
+  if (undo_.on_advance(snd_.una, has_echo ? &o.ts_ecr : nullptr)) {
+    if (has_echo) {  // how long it took, so that the same timeout does not follow again
+      const int32_t elapsed_ms = static_cast<int32_t>(timestamp_now(a.now) - o.ts_ecr);
+      if (elapsed_ms > 0 && elapsed_ms <= RttEstimator::kMaxRto.millis()) rtt_.on_sample(milliseconds(elapsed_ms));
+    }
+    return undo_loss();
+  }
+  if (undo_.holds_retransmissions() && (snd_.unsent() == 0 || snd_.window_end() <= snd_.nxt)) undo_.stop_test();
+}
+
+void Connection::undo_loss() {
+  congestion_.undo(undo_.before());
+  recovery_.undo();
+  rtt_.clear_backoff();
+  undo_.end();
+}
+
 // Fast recovery begins.
 void Connection::reduce_window(Instant now) {
   const uint64_t flight = snd_.flight();
+  undo_.begin(congestion_, {snd_.una, snd_.nxt}, false);
   congestion_.on_loss({static_cast<uint32_t>(std::min<uint64_t>(flight, Congestion::kMaxWindowBytes)), false, now});
   recovery_.begin_rate_reduction(flight, congestion_.ssthresh());
   timers_.clear(Timer::kTailProbe);

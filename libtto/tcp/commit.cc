@@ -60,6 +60,7 @@ void Connection::on_payload_emitted(const SegmentOut& out, StreamOffset sent_to,
   if (out.is_retransmission) {
     retransmitted_segments_ += 1;
     recovery_.on_retransmitted(sent, now);
+    if (!is_probe) undo_.on_resent(sent, timestamp_now(now));
     if (sent.begin < timed_end_) timed_end_ = 0;
     resent_ts_ = timestamp_now(now);
     return;

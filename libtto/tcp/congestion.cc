@@ -48,6 +48,13 @@ void Congestion::on_loss(const LossEvent& event) {
   }
 }
 
+void Congestion::undo(const Congestion& before) {
+  cwnd_ = std::max(cwnd_, before.cwnd_);
+  ssthresh_ = std::max(ssthresh_, before.ssthresh_);
+  reno_ = before.reno_;
+  cubic_ = before.cubic_;
+}
+
 void Congestion::on_idle(Duration idle, uint32_t restart_window_bytes) {
   cubic_.on_idle(idle);
   if (restart_window_bytes != 0) cwnd_ = std::min(cwnd_, std::max(restart_window_bytes, mss_));

@@ -38,6 +38,8 @@ class Congestion {
   void on_repeated_timeout() { cwnd_ = mss_; }
   /// Proportional rate reduction and the end of recovery set the window.
   void set_cwnd(uint64_t bytes);
+  /// The last loss event was none: back to `before`, or beyond.
+  void undo(const Congestion& before);
   /// Nothing was sent for `idle`. `restart_window_bytes` limits cwnd, 0: keep it (tcp_slow_start_after_idle off).
   void on_idle(Duration idle, uint32_t restart_window_bytes);
   void set_mss(uint32_t mss_bytes) { mss_ = mss_bytes; }

@@ -186,6 +186,7 @@ void Connection::on_path_mtu(uint16_t mtu_bytes, wire::Seq32 quoted, Instant now
   congestion_.set_mss(mss_);
   timed_end_ = 0;
   recovery_.on_path_mtu(snd_.una, snd_.nxt);
+  undo_.end();
   rearm(now);
 }
 

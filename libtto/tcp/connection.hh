@@ -28,6 +28,7 @@
 #include "libtto/tcp/segment.hh"
 #include "libtto/tcp/state.hh"
 #include "libtto/tcp/tail_probe.hh"
+#include "libtto/tcp/undo.hh"
 
 namespace tto::tcp {
 
@@ -182,6 +183,8 @@ class Connection {
   Rack::Clock rack_clock(const Arrival& a) const;
   void on_probe_news(const Arrival& a, const Recovery::SackNews& news, StreamOffset una_before);
   void reduce_window(Instant now);
+  void look_for_needless_loss(const Arrival& a, const Recovery::SackNews& news, StreamOffset una_before);
+  void undo_loss();
   uint32_t duplicates_in(const Arrival& a, uint64_t newly_sacked) const;
   void adjust_window(const Recovery::Outcome& outcome, uint64_t acked_bytes, bool was_limited, Instant now);
   void on_fin_acked(Instant now);
@@ -233,6 +236,7 @@ class Connection {
   Congestion congestion_;
   Recovery recovery_;
   TailProbe probe_;
+  Undo undo_;
   Reassembly reassembly_;
   Events events_;
   uint64_t segments_sent_ = 0, segments_received_ = 0, retransmitted_segments_ = 0, rto_expirations_ = 0;

@@ -100,7 +100,7 @@ void Connection::fill_header(SegmentOut& out, Instant now) const {
 }
 
 bool Connection::next_retransmission(SegmentOut& out, Instant now) const {
-  if (recovery_.is_open()) return false;
+  if (recovery_.is_open() || undo_.holds_retransmissions()) return false;
   const ByteRange hole = recovery_.next_retransmission(snd_.una, snd_.nxt);
   const StreamOffset limit = snd_.window_end();
   if (hole.empty() || hole.begin >= limit) return false;  // inside the window only (R47)
@@ -151,8 +151,10 @@ bool Connection::next_tail_probe(SegmentOut& out, Instant now) const {
 bool Connection::next_new_data(SegmentOut& out, Instant now) const {
   const uint64_t unsent = snd_.unsent();
   if (unsent == 0 && !is_fin_pending()) return false;
-  if (!recovery_.is_open() && !recovery_.next_retransmission(snd_.una, snd_.nxt).empty())
+  if (!recovery_.is_open() && !undo_.holds_retransmissions() &&
+      !recovery_.next_retransmission(snd_.una, snd_.nxt).empty()) {
     return false;  // first things first
+  }
   fill_header(out, now);
   const uint64_t bytes = sendable_bytes(out.mss_bytes);
   const StreamOffset end = snd_.nxt + bytes;

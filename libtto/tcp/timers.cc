@@ -140,8 +140,12 @@ void Connection::on_retransmit_timeout(Instant now) {
   } else {
     if (recovery_.phase() == Recovery::Phase::kTimeout) {
       congestion_.on_repeated_timeout();
+      undo_.stop_test();
     } else {
       const uint64_t flight = std::min<uint64_t>(snd_.flight(), Congestion::kMaxWindowBytes);
+      const bool may_test = !agreed_.timestamps && recovery_.is_open() && recovery_.scoreboard().empty() &&
+                            recovery_.duplicate_acks() == 0;
+      undo_.begin(congestion_, {snd_.una, snd_.nxt}, may_test);
       congestion_.on_loss({static_cast<uint32_t>(flight), true, now});
     }
     recovery_.on_timeout(snd_.una, snd_.nxt);
