@@ -40,6 +40,7 @@ tcp_info tcp_info_of(socket::StreamSocket& stream) {
   if ((record.flags & TTO_REC_TIMESTAMPS) != 0) info.tcpi_options |= TCPI_OPT_TIMESTAMPS;
   if ((record.flags & TTO_REC_SACK) != 0) info.tcpi_options |= TCPI_OPT_SACK;
   if (record.snd_wscale != 0 || record.rcv_wscale != 0) info.tcpi_options |= TCPI_OPT_WSCALE;
+  if (f.is_ecn_agreed) info.tcpi_options |= TCPI_OPT_ECN;
   info.tcpi_snd_wscale = record.snd_wscale & 0xf;
   info.tcpi_rcv_wscale = record.rcv_wscale & 0xf;
   const uint32_t mss = std::max<uint32_t>(f.mss_bytes, 1);

@@ -35,6 +35,7 @@ void Connection::on_acknowledgement(const Arrival& a) {
   look_for_needless_loss(a, news, una_before);
   if (flight_before != 0) {
     const Recovery::Outcome outcome = recovery_.on_ack(acked);
+    if (a.has(wire::kEce) && a.ack >= una_before) on_congestion_echo(flight_before, a.now);
     adjust_window(outcome, snd_.una - una_before, was_limited, a.now);
     on_probe_news(a, news, una_before);
     if (snd_.una != una_before) arm_tail_probe(a.now);
@@ -133,7 +134,12 @@ void Connection::adjust_window(const Recovery::Outcome& outcome, uint64_t acked_
     congestion_.set_cwnd(std::min<uint64_t>(congestion_.ssthresh(), recovery_.pipe(snd_.una, snd_.nxt) + room));
     return;
   }
-  if (recovery_.phase() == Recovery::Phase::kFast) {
+  if (is_easing_ && snd_.una >= ecn_.reduced_until()) {
+    is_easing_ = false;
+    congestion_.set_cwnd(congestion_.ssthresh());
+    return;
+  }
+  if (recovery_.phase() == Recovery::Phase::kFast || is_easing_) {
     congestion_.set_cwnd(recovery_.reduced_window(recovery_.pipe(snd_.una, snd_.nxt), outcome.delivered_bytes, mss_));
     return;
   }
@@ -173,11 +179,24 @@ void Connection::undo_loss() {
   undo_.end();
 }
 
-// Fast recovery begins.
+// R75: as for a loss, but nothing is resent (RFC 3168 §6.1.2).
+void Connection::on_congestion_echo(uint64_t flight_before, Instant now) {
+  if (!recovery_.is_open() || !ecn_.on_echo(snd_.una, snd_.nxt)) return;
+  const uint32_t flight = static_cast<uint32_t>(std::min<uint64_t>(flight_before, Congestion::kMaxWindowBytes));
+  congestion_.on_loss({flight, false, now});
+  recovery_.begin_rate_reduction(flight, congestion_.ssthresh());
+  is_easing_ = true;
+}
+
+// Fast recovery begins. A window that sinks because of ECN has been reduced for this flight already.
 void Connection::reduce_window(Instant now) {
   const uint64_t flight = snd_.flight();
   undo_.begin(congestion_, {snd_.una, snd_.nxt}, false);
-  congestion_.on_loss({static_cast<uint32_t>(std::min<uint64_t>(flight, Congestion::kMaxWindowBytes)), false, now});
+  if (!is_easing_) {
+    congestion_.on_loss({static_cast<uint32_t>(std::min<uint64_t>(flight, Congestion::kMaxWindowBytes)), false, now});
+  }
+  is_easing_ = false;
+  ecn_.on_reduced(snd_.nxt);
   recovery_.begin_rate_reduction(flight, congestion_.ssthresh());
   timers_.clear(Timer::kTailProbe);
   tail_probe_due_ = false;

@@ -65,6 +65,7 @@ void Connection::on_payload_emitted(const SegmentOut& out, StreamOffset sent_to,
     resent_ts_ = timestamp_now(now);
     return;
   }
+  if (out.flags & wire::kCwr) ecn_.on_reduced_sent();
   on_new_data_sent(sent, out.mss_bytes, now);
 }
 

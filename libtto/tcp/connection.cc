@@ -41,6 +41,7 @@ void Connection::open_passive(const ConnectionConfig& config, const SegmentIn& s
   begin(config, now);
   is_passive_ = true;
   adopt(negotiate(config, syn.options), syn, now);
+  if (config.ecn && Ecn::asks(syn.flags)) ecn_.agree();
   state_ = State::kSynReceived;
   segments_received_ = 1;
 }
@@ -273,6 +274,7 @@ Figures Connection::figures() const {
   f.rto_expirations = rto_expirations_;
   f.out_of_order_segments = out_of_order_segments_;
   f.duplicate_acks = duplicate_acks_;
+  f.is_ecn_agreed = ecn_.is_agreed();
   return f;
 }
 

@@ -21,6 +21,7 @@
 #include "libtto/tcp/connection_config.hh"
 #include "libtto/tcp/control_block.hh"
 #include "libtto/tcp/deadlines.hh"
+#include "libtto/tcp/ecn.hh"
 #include "libtto/tcp/handshake.hh"
 #include "libtto/tcp/reassembly.hh"
 #include "libtto/tcp/recovery.hh"
@@ -72,6 +73,7 @@ struct Figures {
   uint32_t cwnd_bytes = 0, ssthresh_bytes = 0, mss_bytes = 0, snd_wnd_bytes = 0, rcv_wnd_bytes = 0;
   uint64_t segments_sent = 0, segments_received = 0, retransmitted_segments = 0, rto_expirations = 0;
   uint64_t out_of_order_segments = 0, duplicate_acks = 0;
+  bool is_ecn_agreed = false;
 };
 
 class Connection {
@@ -185,6 +187,7 @@ class Connection {
   void reduce_window(Instant now);
   void look_for_needless_loss(const Arrival& a, const Recovery::SackNews& news, StreamOffset una_before);
   void undo_loss();
+  void on_congestion_echo(uint64_t flight_before, Instant now);
   uint32_t duplicates_in(const Arrival& a, uint64_t newly_sacked) const;
   void adjust_window(const Recovery::Outcome& outcome, uint64_t acked_bytes, bool was_limited, Instant now);
   void on_fin_acked(Instant now);
@@ -197,6 +200,7 @@ class Connection {
   bool next_tail_probe(SegmentOut& out, Instant now) const;
   void fill_resent(SegmentOut& out, ByteRange range) const;
   bool next_new_data(SegmentOut& out, Instant now) const;
+  void mark_new_data(SegmentOut& out) const;
   void fill_header(SegmentOut& out, Instant now) const;
   uint64_t sendable_bytes(uint64_t mss) const;
   bool may_send_partial(uint64_t bytes, bool ends_data) const;
@@ -237,6 +241,7 @@ class Connection {
   Recovery recovery_;
   TailProbe probe_;
   Undo undo_;
+  Ecn ecn_;
   Reassembly reassembly_;
   Events events_;
   uint64_t segments_sent_ = 0, segments_received_ = 0, retransmitted_segments_ = 0, rto_expirations_ = 0;
@@ -250,6 +255,7 @@ class Connection {
   bool ack_due_ = false;
   bool probe_due_ = false;  // zero window or keep-alive: SEQ = SND.UNA - 1
   bool tail_probe_due_ = false;
+  bool is_easing_ = false;      // the peer told of congestion: the window sinks to ssthresh as data is delivered
   bool force_partial_ = false;  // SWS override: send what the window allows, however small
   bool more_ = false;           // the last write had MSG_MORE
   bool is_passive_ = false;

@@ -20,8 +20,8 @@ struct ConnectionConfig {
   uint32_t ts_offset = 0;  // TSval = now in ms + this
   bool sack = true;
   bool window_scaling = true;
-  bool rack_tail_probe = true;      // RFC 8985 §7 (tcp_early_retrans)
-  bool ecn = false;                 // not negotiated yet, whatever is asked for (docs/support-tcp.md)
+  bool rack_tail_probe = true;  // RFC 8985 §7 (tcp_early_retrans)
+  bool ecn = false;             // asked for in our SYN; granted to a peer that asks (RFC 3168)
   bool nodelay = false;
   bool cork = false;
   uint8_t syn_retries = 6;

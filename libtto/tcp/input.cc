@@ -60,6 +60,8 @@ Verdict Connection::in_syn_sent(const SegmentIn& segment, Instant now) {
   }
   last_received_at_ = now;
   adopt(negotiate(config_, segment.options), segment, now);
+  // What answers a SYN that asked for nothing (RFC 3168 §6.1.1.1: the resent ones) agrees to nothing.
+  if (config_.ecn && has_ack && syn_retries_done_ == 0 && Ecn::agrees(segment.flags)) ecn_.agree();
   if (!has_ack) {  // simultaneous open
     state_ = State::kSynReceived;
     syn_due_ = true;
@@ -268,7 +270,8 @@ bool Connection::take_payload(Arrival& a, Verdict& v) {
   ByteRange& p = a.payload;
   if (p.empty()) return true;
   if (!may_receive_data()) return true;
-  if (is_orphan_) {  // nobody will ever read it (RFC 2525 §2.17)
+  if (ecn_.on_data(a.segment.ip_tos, a.segment.flags)) ack_due_ = true;  // its window may be as small as one segment
+  if (is_orphan_) {                                                      // nobody will ever read it (RFC 2525 §2.17)
     abort(0);
     v.fate = Fate::kReset;
     return false;

@@ -66,6 +66,8 @@ void Connection::fill_reset(SegmentOut& out) const {
 void Connection::fill_syn(SegmentOut& out, Instant now) const {
   out.seq = snd_.iss;
   out.flags = wire::kSyn;
+  const bool asks_for_ecn = config_.ecn && state_ == State::kSynSent && syn_retries_done_ == 0;
+  if (asks_for_ecn) out.flags |= wire::kEce | wire::kCwr;
   out.mss_bytes = mss_;
   out.is_retransmission = syn_retries_done_ != 0;
   if (state_ == State::kSynSent) {
@@ -74,6 +76,7 @@ void Connection::fill_syn(SegmentOut& out, Instant now) const {
     return;
   }
   out.flags |= wire::kAck;
+  if (ecn_.is_agreed()) out.flags |= wire::kEce;
   out.ack = rcv_.nxt;
   out.window = static_cast<uint16_t>(std::min<uint64_t>(next_edge() - rcv_.nxt, 65535));
   out.options = syn_ack_options(config_, agreed_, timestamp_now(now), rcv_.ts_recent);
@@ -82,6 +85,7 @@ void Connection::fill_syn(SegmentOut& out, Instant now) const {
 // What every later segment carries: ACK, window, timestamps (R7), SACK blocks while a hole exists (R67).
 void Connection::fill_header(SegmentOut& out, Instant now) const {
   out.flags = wire::kAck;
+  if (ecn_.is_echo_due()) out.flags |= wire::kEce;
   out.ack = rcv_.nxt;
   out.window = window_field();
   uint32_t room = kMaxOptionBytes;
@@ -135,6 +139,7 @@ bool Connection::next_tail_probe(SegmentOut& out, Instant now) const {
     out.payload = {snd_.nxt, snd_.nxt + fresh};
     if (fresh == snd_.unsent() && is_fin_pending() && fresh < room) out.flags |= wire::kFin;
     if (snd_.nxt < snd_.push_end && snd_.push_end <= out.payload.end) out.flags |= wire::kPsh;
+    mark_new_data(out);
     return true;
   }
   // The FIN goes with the last segment.
@@ -167,7 +172,15 @@ bool Connection::next_new_data(SegmentOut& out, Instant now) const {
   out.payload = {snd_.nxt, end};
   if (has_fin) out.flags |= wire::kFin;
   if (bytes != 0 && snd_.nxt < snd_.push_end && snd_.push_end <= end) out.flags |= wire::kPsh;
+  if (bytes != 0) mark_new_data(out);
   return true;
+}
+
+// R75: only new data is ECN-capable, and only new data says that the window was reduced.
+void Connection::mark_new_data(SegmentOut& out) const {
+  if (!ecn_.is_agreed()) return;
+  out.ecn = wire::kEct0;
+  if (ecn_.is_reduced_due()) out.flags |= wire::kCwr;
 }
 
 // How much new data may go now: the peer's window, the congestion window, Nagle and silly window avoidance.

@@ -211,7 +211,7 @@ void Recovery::begin_rate_reduction(uint64_t flight_bytes, uint32_t ssthresh_byt
   prr_delivered_ = prr_out_ = 0;
   recover_fs_ = std::max<uint64_t>(flight_bytes, 1);
   ssthresh_ = ssthresh_bytes;
-  retransmission_owed_ = true;
+  retransmission_owed_ = !is_open();
 }
 
 uint64_t Recovery::reduced_window(uint64_t pipe_bytes, uint64_t delivered_bytes, uint32_t mss_bytes) {

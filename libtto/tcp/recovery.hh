@@ -66,6 +66,7 @@ class Recovery {
   /// `range` was resent.
   void on_retransmitted(ByteRange range, Instant now);
 
+  /// The first retransmission of a recovery goes out whatever the rate.
   void begin_rate_reduction(uint64_t flight_bytes, uint32_t ssthresh_bytes);
   /// The window for now (fast recovery only); `delivered` is what this acknowledgement took out of the network.
   uint64_t reduced_window(uint64_t pipe_bytes, uint64_t delivered_bytes, uint32_t mss_bytes);

@@ -149,6 +149,8 @@ void Connection::on_retransmit_timeout(Instant now) {
       congestion_.on_loss({static_cast<uint32_t>(flight), true, now});
     }
     recovery_.on_timeout(snd_.una, snd_.nxt);
+    ecn_.on_reduced(snd_.nxt);
+    is_easing_ = false;
   }
   arm_retransmit(now);
 }

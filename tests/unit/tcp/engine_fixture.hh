@@ -31,6 +31,7 @@ struct Sent {
   bool is_retransmission = false;
   wire::TcpOptions options;
   uint32_t mss_bytes = 0;
+  uint8_t ecn = 0;
   bool has(uint8_t f) const { return (flags & f) == f; }
 };
 
@@ -109,6 +110,7 @@ class EngineTest : public ::testing::Test {
     r.is_retransmission = s.is_retransmission;
     r.options = s.options;
     r.mss_bytes = s.mss_bytes;
+    r.ecn = s.ecn;
     if (s.options.has_timestamps) last_ts_val = s.options.ts_val;
     return r;
   }
