@@ -1,10 +1,13 @@
 #include "kmod-helper/leases.hh"
 
 #include <arpa/inet.h>
+#include <sys/epoll.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <set>
+#include <system_error>
 
 #include "kmod-helper/log.hh"
 
@@ -60,7 +63,38 @@ std::vector<tto_listen_key> wanted_keys(const Placeholder& bound, const Nic& nic
   return keys;
 }
 
+template <typename Key>
+size_t value_of(const std::map<Key, size_t>& counts, const Key& key) {
+  const auto at = counts.find(key);
+  return at == counts.end() ? 0 : at->second;
+}
+
+template <typename Key>
+void count_down(std::map<Key, size_t>& counts, const Key& key) {
+  const auto at = counts.find(key);
+  if (at != counts.end() && --at->second == 0) counts.erase(at);
+}
+
 }  // namespace
+
+Leases::Leases(Steering& steering, const Policy& policy)
+    : steering_(steering), policy_(policy), watch_(::epoll_create1(EPOLL_CLOEXEC)) {
+  if (!watch_) throw std::system_error(errno, std::generic_category(), "epoll");
+}
+
+bool Leases::Counts::is_full(const LeaseOwner& owner, size_t per_process, size_t per_user) const {
+  return value_of(of_process, owner.pid) >= per_process || value_of(of_user, owner.uid) >= per_user;
+}
+
+void Leases::Counts::add(const LeaseOwner& owner) {
+  ++of_process[owner.pid];
+  ++of_user[owner.uid];
+}
+
+void Leases::Counts::remove(const LeaseOwner& owner) {
+  count_down(of_process, owner.pid);
+  count_down(of_user, owner.uid);
+}
 
 int Leases::write_group(const tto_listen_key& key) {
   tto_listen_group group{};
@@ -145,13 +179,17 @@ tto_helper_refusal Leases::install(uint64_t id, Listen& lease) {
   return lease.bound.is_wildcard && !lease.netns->nics().empty() ? TTO_REFUSED_NONE : TTO_REFUSED_NO_NIC;
 }
 
-tto_helper_grant Leases::listen(const LeaseOwner& owner, ServedNamespace& netns, Fd placeholder) {
-  if (count_of(owner.session, true) >= policy_.limits.listens_per_process) return refused(TTO_REFUSED_LIMIT);
-  const std::optional<Placeholder> bound = read_placeholder(placeholder.get());
+tto_helper_grant Leases::listen(const LeaseOwner& owner, ServedNamespace& netns, ClientSocket placeholder) {
+  if (listen_counts_.is_full(owner, policy_.limits.listens_per_process, policy_.limits.listens_per_user))
+    return refused(TTO_REFUSED_LIMIT);
+  const std::optional<Placeholder>& bound = placeholder.bound;
   // A socket that is bound only proves nothing: with SO_REUSEADDR somebody else may be listening on its port.
   if (!bound || !bound->is_listening) return refused(TTO_REFUSED_BAD_SOCKET);
   const uint64_t id = next_id_++;
-  const auto at = listens_.emplace(id, Listen{owner, &netns, std::move(placeholder), *bound, {}}).first;
+  auto held = std::make_shared<const Fd>(std::move(placeholder.fd));
+  const auto at = listens_.emplace(id, Listen{owner, &netns, std::move(held), *bound, {}}).first;
+  listen_counts_.add(owner);
+  watch(id, *at->second.placeholder);
   const tto_helper_refusal refusal = install(id, at->second);
   if (refusal != TTO_REFUSED_NONE) {
     end(at);
@@ -162,10 +200,11 @@ tto_helper_grant Leases::listen(const LeaseOwner& owner, ServedNamespace& netns,
   return grant;
 }
 
-tto_helper_grant Leases::open_flow(const LeaseOwner& owner, ServedNamespace& netns, Fd placeholder,
+tto_helper_grant Leases::open_flow(const LeaseOwner& owner, ServedNamespace& netns, ClientSocket placeholder,
                                    const tto_helper_flow& flow) {
-  if (flow_count_of(owner.session) >= policy_.limits.flows_per_process) return refused(TTO_REFUSED_LIMIT);
-  const std::optional<Placeholder> bound = read_placeholder(placeholder.get());
+  if (flow_counts_.is_full(owner, policy_.limits.flows_per_process, policy_.limits.flows_per_user))
+    return refused(TTO_REFUSED_LIMIT);
+  const std::optional<Placeholder>& bound = placeholder.bound;
   tto::wire::FourTuple tuple;
   std::memcpy(tuple.local.bytes.data(), flow.local, 16);
   std::memcpy(tuple.remote.bytes.data(), flow.remote, 16);
@@ -187,7 +226,9 @@ tto_helper_grant Leases::open_flow(const LeaseOwner& owner, ServedNamespace& net
   request.local_port = flow.local_port;
   request.remote_port = flow.remote_port;
   if (!is_allowed(policy_, request)) return refused(TTO_REFUSED_POLICY);
-  if (netns.kernel_owns(tuple)) return refused(TTO_REFUSED_IN_USE);
+  const auto [is_known, cookie] = netns.kernel_socket(tuple, flow.ifindex);
+  if (!is_known) return refused(TTO_REFUSED_NO_RESOURCE);
+  if (cookie != 0) return refused(TTO_REFUSED_IN_USE);
 
   const tto_helper_refusal refusal = netns.hold(nic->second);
   if (refusal != TTO_REFUSED_NONE) return refused(refusal);
@@ -203,14 +244,18 @@ tto_helper_grant Leases::open_flow(const LeaseOwner& owner, ServedNamespace& net
   std::memcpy(next_hop.bytes.data(), flow.next_hop, 16);
   if (const std::optional<Mac> mac = netns.hold_next_hop(nic->first, next_hop))
     std::memcpy(grant.next_hop_mac, mac->data(), 6);
-  ++flow_counts_[owner.session];
-  flows_.emplace(grant.grant_id, Flow{owner, &netns, std::move(placeholder), key, nic->first, next_hop});
+  flow_counts_.add(owner);
+  auto held = std::make_shared<const Fd>(std::move(placeholder.fd));
+  watch(grant.grant_id, *held);
+  flows_.emplace(grant.grant_id, Flow{owner, &netns, std::move(held), key, nic->first, next_hop});
   return grant;
 }
 
 void Leases::end(std::map<uint64_t, Listen>::iterator at) {
   const std::vector<tto_listen_key> keys = at->second.keys;
   for (const tto_listen_key& key : keys) remove_key(at->first, key);
+  listen_counts_.remove(at->second.owner);
+  ::epoll_ctl(watch_.get(), EPOLL_CTL_DEL, at->second.placeholder->get(), nullptr);
   listens_.erase(at);
 }
 
@@ -219,8 +264,8 @@ void Leases::end(std::map<uint64_t, Flow>::iterator at) {
   steering_.remove_flow(flow.key, flow.owner.slot);
   flow.netns->drop_next_hop(flow.ifindex, flow.next_hop);
   flow.netns->drop(flow.key.nic);
-  const auto count = flow_counts_.find(flow.owner.session);
-  if (--count->second == 0) flow_counts_.erase(count);
+  flow_counts_.remove(flow.owner);
+  ::epoll_ctl(watch_.get(), EPOLL_CTL_DEL, flow.placeholder->get(), nullptr);
   flows_.erase(at);
 }
 
@@ -261,33 +306,79 @@ void Leases::follow(ServedNamespace& netns) {
     if (lease.netns == &netns) install(id, lease);
 }
 
-void Leases::recheck() {
-  for (auto at = listens_.begin(); at != listens_.end();) {
-    const auto here = at++;
-    const std::optional<Placeholder> now = read_placeholder(here->second.placeholder.get());
-    if (now && now->is_listening && now->port == here->second.bound.port) continue;
-    LOG_NOTICE("slot %u listens on port %u no more: its entries go", here->second.owner.slot, here->second.bound.port);
-    end(here);
-  }
-  auto at = flows_.lower_bound(next_recheck_);
-  for (size_t done = 0; at != flows_.end() && done < kRechecksPerTurn; ++done) {
-    const auto here = at++;
-    if (bound_port(here->second.placeholder.get()) == ntohs(here->second.key.local_port)) continue;
-    LOG_NOTICE("slot %u gave up the port of a flow: its entry goes", here->second.owner.slot);
-    end(here);
-  }
-  next_recheck_ = at == flows_.end() ? 0 : at->first;
+bool Leases::Recheck::is_held() const {
+  if (!is_listening) return bound_port(placeholder->get()) == port;
+  const std::optional<Placeholder> now = read_placeholder(placeholder->get());
+  return now && now->is_listening && now->port == port;
 }
 
-size_t Leases::count_of(uint32_t session, bool listens) const {
-  if (!listens) return flow_count_of(session);
-  const auto is_of = [session](const auto& item) { return item.second.owner.session == session; };
-  return static_cast<size_t>(std::count_if(listens_.begin(), listens_.end(), is_of));
+/// Whatever takes a port away from a socket wakes who waits for errors of it.
+void Leases::watch(uint64_t grant, const Fd& placeholder) {
+  epoll_event event{};
+  event.events = EPOLLET;
+  event.data.u64 = grant;
+  if (::epoll_ctl(watch_.get(), EPOLL_CTL_ADD, placeholder.get(), &event) != 0)
+    LOG_LIMITED(kWarning, "cannot watch a placeholder: errno %d", errno);  // it is looked at from time to time
 }
 
-size_t Leases::flow_count_of(uint32_t session) const {
-  const auto count = flow_counts_.find(session);
-  return count == flow_counts_.end() ? 0 : count->second;
+void Leases::add_recheck(std::map<uint32_t, Rechecks>& to, uint64_t grant) const {
+  if (const auto at = listens_.find(grant); at != listens_.end()) {
+    Rechecks& list = to[at->second.owner.session];
+    list.owner = at->second.owner;
+    list.of_session.push_back({grant, at->second.placeholder, at->second.bound.port, true});
+  } else if (const auto flow = flows_.find(grant); flow != flows_.end()) {
+    Rechecks& list = to[flow->second.owner.session];
+    list.owner = flow->second.owner;
+    list.of_session.push_back({grant, flow->second.placeholder, ntohs(flow->second.key.local_port), false});
+  }
+}
+
+std::map<uint32_t, Leases::Rechecks> Leases::take_rechecks(bool also_others,
+                                                           const std::function<bool(uint32_t)>& is_busy) {
+  std::map<uint32_t, Rechecks> due;
+  std::array<epoll_event, 256> changed;
+  const int count = ::epoll_wait(watch_.get(), changed.data(), static_cast<int>(changed.size()), 0);
+  for (int i = 0; i < count; ++i) changed_.insert(changed[static_cast<size_t>(i)].data.u64);
+  for (const uint64_t grant : changed_) add_recheck(due, grant);
+  changed_.clear();
+  if (also_others) {
+    for (const auto& [id, lease] : listens_) add_recheck(due, id);
+    auto at = flows_.lower_bound(next_recheck_);
+    for (size_t done = 0; at != flows_.end() && done < kRechecksPerTurn; ++at, ++done) add_recheck(due, at->first);
+    next_recheck_ = at == flows_.end() ? 0 : at->first;
+  }
+  for (auto at = due.begin(); at != due.end();) {
+    const auto here = at++;
+    if (!is_busy(here->first)) continue;
+    for (const Recheck& one : here->second.of_session) changed_.insert(one.grant);
+    due.erase(here);
+  }
+  return due;
+}
+
+void Leases::end_given_up(uint32_t session, uint64_t grant) {
+  if (release(session, grant)) LOG_LIMITED(kNotice, "session %u gave up a port: its entries go", session);
+}
+
+bool Leases::has_flow(const LeaseOwner& owner, const ServedNamespace& netns,
+                      const tto_helper_release_item& item) const {
+  const auto nic = netns.nics().find(static_cast<int>(item.flow.ifindex));
+  if (nic == netns.nics().end()) return false;
+  const tto_flow_key key = flow_key(nic->second, item.flow);
+  tto_flow_value value{};
+  if (!steering_.find_flow(key, value) || value.slot != owner.slot) return false;
+  if (item.grant_id == 0) return value.accepted != 0 && ntohl(value.iss) == item.iss;
+  const auto at = flows_.find(item.grant_id);
+  return at != flows_.end() && at->second.owner.session == owner.session &&
+         std::memcmp(&at->second.key, &key, sizeof key) == 0;
+}
+
+void Leases::release_flow(const LeaseOwner& owner, const ServedNamespace& netns, const tto_helper_release_item& item) {
+  if (item.grant_id != 0) {
+    release(owner.session, item.grant_id);
+  } else {
+    release_accepted(owner.slot, netns, item.flow, item.iss);
+  }
 }
 
 }  // namespace ttod

@@ -3,6 +3,7 @@
 #include <cstdarg>
 #include <cstdio>
 #include <ctime>
+#include <utility>
 
 namespace ttod {
 namespace {
@@ -32,5 +33,23 @@ void log_line(LogLevel level, const char* format, ...) {
   std::fprintf(stderr, "%02d:%02d:%02d.%03ld ttod: %s%s\n", parts.tm_hour, parts.tm_min, parts.tm_sec,
                now.tv_nsec / 1'000'000, mark, text);
 }
+
+bool LogLimit::allows() {
+  constexpr uint32_t kLinesPerSecond = 10;
+  timespec now{};
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  if (now.tv_sec != second_) {
+    second_ = now.tv_sec;
+    lines_ = 0;
+  }
+  if (lines_ == kLinesPerSecond) {
+    ++left_out_;
+    return false;
+  }
+  ++lines_;
+  return true;
+}
+
+uint32_t LogLimit::take_left_out() { return std::exchange(left_out_, 0); }
 
 }  // namespace ttod

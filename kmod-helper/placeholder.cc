@@ -37,13 +37,17 @@ bool holds_a_port(int fd) {
 
 }  // namespace
 
+bool is_tcp_socket(int fd) {
+  const auto domain = option(fd, SOL_SOCKET, SO_DOMAIN);
+  return (domain == AF_INET || domain == AF_INET6) && option(fd, SOL_SOCKET, SO_TYPE) == SOCK_STREAM &&
+         option(fd, SOL_SOCKET, SO_PROTOCOL) == IPPROTO_TCP;
+}
+
 bool is_tcp_socket_of(int fd, uint32_t uid) {
   // Nothing is asked of what is no socket: a file may belong to a file system that a client serves, and never answers.
-  const auto domain = option(fd, SOL_SOCKET, SO_DOMAIN);
-  if (domain != AF_INET && domain != AF_INET6) return false;
+  if (!is_tcp_socket(fd)) return false;
   struct stat file {};
-  if (::fstat(fd, &file) != 0 || (uid != 0 && file.st_uid != uid)) return false;
-  return option(fd, SOL_SOCKET, SO_TYPE) == SOCK_STREAM && option(fd, SOL_SOCKET, SO_PROTOCOL) == IPPROTO_TCP;
+  return ::fstat(fd, &file) == 0 && (uid == 0 || file.st_uid == uid);
 }
 
 uint16_t bound_port(int fd) {
@@ -56,6 +60,7 @@ uint16_t bound_port(int fd) {
 }
 
 std::optional<Placeholder> read_placeholder(int fd) {
+  if (!is_tcp_socket(fd)) return std::nullopt;
   tcp_info info{};
   socklen_t bytes = sizeof info;
   if (::getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &bytes) != 0) return std::nullopt;

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <optional>
 
+#include "kmod-helper/fd.hh"
 #include "libtto/wire/address.hh"
 
 namespace ttod {
@@ -19,11 +20,21 @@ struct Placeholder {
   bool reuse_port = false;
 };
 
-/// True for a TCP socket (not MPTCP, not another protocol) of this owner. Root may send anybody's.
+/// What a client sent, and what is known of it. Nothing is if it is no TCP socket.
+struct ClientSocket {
+  Fd fd;
+  std::optional<Placeholder> bound;
+};
+
+/// True for a TCP socket (not MPTCP, not another protocol) of this owner. Root may send anybody's. Never waits.
 bool is_tcp_socket_of(int fd, uint32_t uid);
+/// The same, whoever owns it.
+bool is_tcp_socket(int fd);
+
+// These take the socket's lock, which its owner can hold: for the threads of a WorkPool.
 /// The port it is bound to, 0 if none.
 uint16_t bound_port(int fd);
-/// Reads a bound placeholder; empty unless its state is LISTEN, or CLOSE and bound.
+/// Reads a bound placeholder; empty unless it is a TCP socket in LISTEN, or in CLOSE and bound.
 std::optional<Placeholder> read_placeholder(int fd);
 
 }  // namespace ttod

@@ -15,10 +15,13 @@ namespace ttod {
 namespace {
 
 constexpr KeptCapability kKept[] = {
-    {CAP_NET_ADMIN, "CAP_NET_ADMIN", "veth pairs, XDP links, neighbours, namespaces of sockets, busy polling"},
-    {CAP_NET_RAW, "CAP_NET_RAW", "AF_XDP sockets"},
+    {CAP_NET_ADMIN, "CAP_NET_ADMIN",
+     "veth pairs, XDP links, neighbours, namespaces of sockets, busy polling, TCP_REPAIR"},
+    {CAP_NET_RAW, "CAP_NET_RAW", "AF_XDP sockets; injection of held frames"},
     {CAP_BPF, "CAP_BPF", "load programs, change maps"},
     {CAP_SYS_ADMIN, "CAP_SYS_ADMIN", "enter network namespaces, mount a bpffs"},
+    {CAP_NET_BIND_SERVICE, "CAP_NET_BIND_SERVICE",
+     "give connections of ports below 1024 back to their owners' sockets"},
     {CAP_IPC_LOCK, "CAP_IPC_LOCK", "pin the frames of clients, within the policy's limits"},
 };
 

@@ -106,7 +106,9 @@ void ServedNamespace::open() {
   int status = notifications_.open(NETLINK_ROUTE, kMulticastGroups);
   if (status == 0) status = requests_.open(NETLINK_ROUTE);
   if (status != 0) throw std::system_error(status, std::generic_category(), "rtnetlink");
-  if (diag_.open(NETLINK_SOCK_DIAG) != 0) LOG_WARNING("no socket diagnosis: tuples of kernel sockets are not checked");
+  open_diagnosis();
+  const int error = injector_.open();
+  if (error != 0) LOG_WARNING("no raw sockets (errno %d): handed over connections lose frames on their way", error);
   read_links_and_addresses();
   read_neighbors();
 }
@@ -406,8 +408,20 @@ void ServedNamespace::drop_next_hop(int ifindex, const tto::wire::IpAddress& nex
   if (at != held_next_hops_.end() && --at->second == 0) held_next_hops_.erase(at);
 }
 
-bool ServedNamespace::kernel_owns(const tto::wire::FourTuple& tuple) {
-  if (!diag_.is_open()) return false;
+/// A dump tells a kernel that has no diagnosis of TCP (ENOENT) from one that finds nothing; a lookup does not.
+void ServedNamespace::open_diagnosis() {
+  inet_diag_req_v2 body{};
+  body.sdiag_family = AF_INET;
+  body.sdiag_protocol = IPPROTO_TCP;
+  NetlinkRequest request(SOCK_DIAG_BY_FAMILY, NLM_F_DUMP);
+  request.body(body);  // of no state: an empty answer
+  has_diagnosis_ = diag_.open(NETLINK_SOCK_DIAG) == 0 && diag_.dump(request, nullptr) == 0;
+  if (!has_diagnosis_) LOG_WARNING("no socket diagnosis (INET_DIAG): flows cannot be checked, and none are granted");
+}
+
+ServedNamespace::KernelSocket ServedNamespace::kernel_socket(const tto::wire::FourTuple& tuple, uint32_t ifindex) {
+  KernelSocket out;
+  if (!has_diagnosis_) return out;
   const bool is_v4 = tuple.local.is_v4();
   inet_diag_req_v2 body{};
   body.sdiag_family = is_v4 ? AF_INET : AF_INET6;
@@ -415,19 +429,21 @@ bool ServedNamespace::kernel_owns(const tto::wire::FourTuple& tuple) {
   body.idiag_states = ~0u;
   body.id.idiag_sport = htobe16(tuple.local_port);
   body.id.idiag_dport = htobe16(tuple.remote_port);
+  body.id.idiag_if = ifindex;  // sockets bound to this device, and those bound to none
   body.id.idiag_cookie[0] = body.id.idiag_cookie[1] = INET_DIAG_NOCOOKIE;
   std::memcpy(body.id.idiag_src, is_v4 ? &tuple.local.bytes[12] : tuple.local.bytes.data(), is_v4 ? 4 : 16);
   std::memcpy(body.id.idiag_dst, is_v4 ? &tuple.remote.bytes[12] : tuple.remote.bytes.data(), is_v4 ? 4 : 16);
   NetlinkRequest request(SOCK_DIAG_BY_FAMILY, NLM_F_ACK);
   request.body(body);
-  bool owned = false;
-  diag_.dump(request, [&](const nlmsghdr* m) {
+  const int status = diag_.dump(request, [&](const nlmsghdr* m) {
     if (m->nlmsg_type != SOCK_DIAG_BY_FAMILY) return;
     const auto* found = static_cast<const inet_diag_msg*>(NLMSG_DATA(m));
     // Without an exact match the kernel answers with the listener, whose remote port is 0.
-    owned = owned || found->id.idiag_dport == body.id.idiag_dport;
+    if (found->id.idiag_dport == body.id.idiag_dport)
+      out.cookie = found->id.idiag_cookie[0] | static_cast<uint64_t>(found->id.idiag_cookie[1]) << 32;
   });
-  return owned;
+  out.is_known = status == 0 || status == ENOENT;
+  return out;
 }
 
 ServedNamespace::Changes ServedNamespace::refresh() {

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "kmod-helper/fd.hh"
+#include "kmod-helper/inject.hh"
 #include "kmod-helper/netlink.hh"
 #include "kmod-helper/policy.hh"
 #include "kmod-helper/protocol/helper_protocol.h"
@@ -92,8 +93,13 @@ class ServedNamespace {
   std::optional<Mac> hold_next_hop(int ifindex, const tto::wire::IpAddress& next_hop);
   void drop_next_hop(int ifindex, const tto::wire::IpAddress& next_hop);
 
-  /// Does another kernel socket own this very tuple?
-  bool kernel_owns(const tto::wire::FourTuple& tuple);
+  /// The kernel's socket of this very tuple, as frames of that interface find it.
+  struct KernelSocket {
+    bool is_known = false;  // false: the kernel does not say
+    uint64_t cookie = 0;    // SO_COOKIE; 0: there is none
+  };
+  KernelSocket kernel_socket(const tto::wire::FourTuple& tuple, uint32_t ifindex);
+  const Injector& injector() const { return injector_; }
 
   /// ttod ends before its clients: the links stay pinned.
   void leave();
@@ -113,6 +119,7 @@ class ServedNamespace {
   };
   using NeighborId = std::pair<int, std::array<uint8_t, 16>>;  // interface, address
 
+  void open_diagnosis();
   void read_links_and_addresses();
   void read_neighbors();
   void take_neighbor(const nlmsghdr* message);
@@ -132,6 +139,8 @@ class ServedNamespace {
   Fd netns_;
   uint64_t cookie_;
   NetlinkSocket requests_, notifications_, diag_;
+  bool has_diagnosis_ = false;
+  Injector injector_;
   std::map<int, Nic> nics_;
   std::map<int, Device> devices_;
   std::map<NeighborId, Mac> neighbors_;

@@ -13,6 +13,7 @@
 
 #include "kmod-helper/log.hh"
 #include "kmod-helper/netns.hh"
+#include "kmod-helper/self_test.hh"
 
 #ifndef SO_PEERPIDFD
 #define SO_PEERPIDFD 77
@@ -26,6 +27,9 @@ constexpr int kBusyMs = 5;    // while there is some
 constexpr int kBacklog = 128;
 constexpr int kLastTurns = 1000;
 constexpr size_t kMaxClosesPending = 4096;  // of one user, before he gets no new session
+constexpr size_t kMaxWorkPending = 512;     // the same
+constexpr size_t kMaxAudits = 4096;         // users
+constexpr auto kThreadLimit = std::chrono::seconds(2);  // how long a client may keep a thread from answering him
 
 [[noreturn]] void throw_errno(const std::string& what) {
   throw std::system_error(errno, std::generic_category(), what);
@@ -72,7 +76,12 @@ const char* refusal_text(tto_helper_refusal refusal) {
   return "unknown";
 }
 
-Server::Server(const Policy& policy) : policy_(policy), ports_(steering_, policy.port), leases_(steering_, policy) {}
+Server::Server(const Policy& policy)
+    : policy_(policy),
+      ports_(steering_, policy.port),
+      leases_(steering_, policy),
+      pool_(*new WorkPool),  // its threads outlive the server
+      handovers_(pool_, leases_) {}
 
 Server::~Server() { close(); }
 
@@ -84,6 +93,9 @@ void Server::open() {
   start_closer();
   if (closes_done_fd() < 0) throw_errno("eventfd");
   loop_.watch(closes_done_fd(), [this](uint32_t) { on_closes_done(); });
+  pool_.start();
+  loop_.watch(pool_.done_fd(), [this](uint32_t) { pool_.take_done(); });
+  loop_.watch(leases_.watch_fd(), [this](uint32_t) { recheck(false); });
 }
 
 void Server::self_test() {
@@ -113,7 +125,8 @@ void Server::self_test() {
   tto_flow_value left{};
   need(is_entered && has_device, "cannot enter a port into the maps");
   need(!steering_.find_flow(key, left), "an entry outlived its port");
-  LOG_NOTICE("self-test: namespaces, virtual port, AF_XDP socket, programs and maps are good");
+  self_test_handover();
+  LOG_NOTICE("self-test: namespaces, virtual port, AF_XDP socket, programs, maps, restored sockets are good");
 }
 
 void Server::open_socket() {
@@ -162,29 +175,88 @@ void Server::on_connection() {
     of_user += client.session.peer().uid == peer.uid;
     of_process += client.session.peer().pid == peer.pid;
   }
-  if (closes_pending(peer.uid) > kMaxClosesPending || of_user >= policy_.limits.sessions_per_user ||
-      of_process >= policy_.limits.sessions_per_process) {
-    LOG_NOTICE("pid %d uid %u: too many sessions", peer.pid, peer.uid);
+  if (closes_pending(peer.uid) > kMaxClosesPending || pool_.pending(peer.uid) > kMaxWorkPending ||
+      of_user >= policy_.limits.sessions_per_user || of_process >= policy_.limits.sessions_per_process) {
+    LOG_LIMITED(kNotice, "pid %d uid %u: too many sessions", peer.pid, peer.uid);
     return;
   }
   const uint32_t id = next_session_++;
   const int fd = socket.get();
   Fd pidfd = pidfd_of(fd, peer.pid);
-  const auto at = clients_.emplace(id, Client{Session(*this, id, peer, std::move(socket)), std::move(pidfd), {}}).first;
-  loop_.watch(fd, [this, id](uint32_t) {
-    const auto client = clients_.find(id);
-    if (client == clients_.end()) return;
-    bool goes_on = false;
-    try {
-      goes_on = client->second.session.on_readable();
-    } catch (const std::exception& e) {  // out of descriptors or memory: this client's loss, not everybody's
-      LOG_ERROR("session %u: %s", id, e.what());
-    }
-    if (!goes_on) end_session(id);
-  });
+  Client made{Session(*this, id, peer, std::move(socket)), std::move(pidfd), {}, {}, {}};
+  const auto at = clients_.emplace(id, std::move(made)).first;
+  loop_.watch(fd, [this, id](uint32_t) { on_message(id); });
   // A forked child may hold the socket longer than the process lives.
   if (at->second.pidfd) loop_.watch(at->second.pidfd.get(), [this, id](uint32_t) { end_session(id); });
   LOG_DEBUG("session %u: pid %d uid %u", id, peer.pid, peer.uid);
+}
+
+void Server::on_message(uint32_t id) {
+  go_on(id, [](Session& session) { return session.on_readable(); });
+}
+
+/// Lets the session do something, ends it if it says so, and reads no more from it while it waits for a thread.
+void Server::go_on(uint32_t id, const std::function<bool(Session&)>& with) {
+  const auto at = clients_.find(id);
+  if (at == clients_.end()) return;
+  const bool was_waiting = at->second.answer_due.has_value();
+  bool goes_on = false;
+  try {
+    goes_on = with(at->second.session);
+  } catch (const std::exception& e) {  // out of descriptors or memory: this client's loss, not everybody's
+    LOG_LIMITED(kError, "session %u: %s", id, e.what());
+  }
+  if (!goes_on) {
+    end_session(id);
+    return;
+  }
+  const bool is_waiting = at->second.session.is_waiting();
+  if (is_waiting && !was_waiting) {
+    at->second.answer_due = Clock::now() + kThreadLimit;
+    loop_.forget(at->second.session.fd());
+  } else if (!is_waiting && was_waiting) {
+    at->second.answer_due.reset();
+    loop_.watch(at->second.session.fd(), [this, id](uint32_t) { on_message(id); });
+  }
+}
+
+void Server::end_overdue(Clock::time_point now) {
+  std::vector<uint32_t> overdue;
+  for (auto& [id, client] : clients_) {
+    const bool is_overdue =
+        (client.answer_due && *client.answer_due < now) || (client.recheck_due && *client.recheck_due < now);
+    if (!is_overdue || !pool_.is_at_work(id)) continue;  // who only waits for others of his user is not to blame
+    client.session.give_up("a socket of it does not answer");
+    overdue.push_back(id);
+  }
+  for (const uint32_t id : overdue) end_session(id);
+}
+
+void Server::recheck(bool also_others) {
+  const auto is_busy = [this](uint32_t session) {
+    const auto at = clients_.find(session);
+    return at != clients_.end() && at->second.recheck_due.has_value();
+  };
+  for (auto& [session, due] : leases_.take_rechecks(also_others, is_busy)) {
+    const auto at = clients_.find(session);
+    if (at == clients_.end()) continue;
+    at->second.recheck_due = Clock::now() + kThreadLimit;
+    const auto lost = std::make_shared<std::vector<uint64_t>>();
+    pool_.submit(
+        worker_for(session, at->second.session.peer()),
+        [rechecks = std::move(due.of_session), lost] {
+          for (const Leases::Recheck& one : rechecks)
+            if (!one.is_held()) lost->push_back(one.grant);
+        },
+        [this, id = session, lost] {
+          const auto client = clients_.find(id);
+          if (client == clients_.end()) return;
+          client->second.recheck_due.reset();
+          for (const uint64_t grant : *lost) leases_.end_given_up(id, grant);
+          go_on(id, [](Session& session) { return session.answer_release(); });
+          recheck(false);  // what became due meanwhile
+        });
+  }
 }
 
 void Server::on_closes_done() {
@@ -202,10 +274,15 @@ void Server::end_session(uint32_t id) {
   Client& client = at->second;
   const Peer& peer = client.session.peer();
   const bool is_plain = client.session.why() == "closed by the client";
-  log_line(is_plain ? LogLevel::kDebug : LogLevel::kNotice, "session %u (pid %d uid %u) ends: %s", id, peer.pid,
-           peer.uid, client.session.why().c_str());
+  if (is_plain) {
+    LOG_DEBUG("session %u (pid %d uid %u) ends", id, peer.pid, peer.uid);
+  } else {
+    LOG_LIMITED(kNotice, "session %u (pid %d uid %u) ends: %s", id, peer.pid, peer.uid, client.session.why().c_str());
+  }
   // The ports first: from here on nothing of this client is steered or sent.
   for (const auto& [cookie, port] : client.ports) ports_.give_back(port.slot);
+  pool_.cancel(id);
+  handovers_.release_all(id);
   leases_.release_all(id);
   loop_.forget(client.session.fd());
   if (client.pidfd) loop_.forget(client.pidfd.get());
@@ -277,7 +354,12 @@ tto_helper_refusal Server::check_limits(const Peer& peer, uint64_t bytes) const 
   return is_within ? TTO_REFUSED_NONE : TTO_REFUSED_LIMIT;
 }
 
-void Server::audit(const Peer& peer, const char* what, tto_helper_refusal refusal) const {
+void Server::audit(const Peer& peer, const char* what, tto_helper_refusal refusal) {
+  if (audits_.size() > kMaxAudits) audits_.clear();
+  LogLimit& limit = audits_[peer.uid];
+  if (!limit.allows()) return;
+  if (const uint32_t left_out = limit.take_left_out(); left_out > 0)
+    LOG_NOTICE("refused: %u requests of uid %u more", left_out, peer.uid);
   LOG_NOTICE("refused: %s of pid %d uid %u: %s", what, peer.pid, peer.uid, refusal_text(refusal));
 }
 
@@ -336,26 +418,78 @@ Server::Port* Server::port_for(uint32_t session, const Peer& peer, const Fd& pla
   return &at->second;
 }
 
-tto_helper_grant Server::listen(uint32_t session, const Peer& peer, Fd placeholder) {
+/// Asks on a thread what the sockets are.
+std::optional<SessionHost::Sockets> Server::inspect(uint32_t session, std::vector<Fd> fds) {
+  const auto sockets = std::make_shared<Sockets>();
+  for (Fd& fd : fds) sockets->push_back({std::move(fd), std::nullopt});
+  pool_.submit(
+      worker_for(session, clients_.at(session).session.peer()),
+      [sockets] {
+        for (ClientSocket& socket : *sockets) socket.bound = read_placeholder(socket.fd.get());
+      },
+      [this, session, sockets] {
+        go_on(session, [&](Session& asked) { return asked.on_inspected(std::move(*sockets)); });
+      });
+  return std::nullopt;
+}
+
+tto_helper_grant Server::listen(uint32_t session, const Peer& peer, ClientSocket placeholder) {
   tto_helper_grant grant{};
   tto_helper_refusal refusal = TTO_REFUSED_NONE;
-  Port* port = port_for(session, peer, placeholder, refusal);
+  Port* port = port_for(session, peer, placeholder.fd, refusal);
   grant.reason = refusal;
   if (port != nullptr)
-    grant = leases_.listen({session, port->slot, peer.uid, peer.gid}, *port->netns, std::move(placeholder));
+    grant = leases_.listen({session, port->slot, peer.uid, peer.gid, peer.pid}, *port->netns, std::move(placeholder));
   if (grant.grant_id == 0) audit(peer, "a listen entry", static_cast<tto_helper_refusal>(grant.reason));
   return grant;
 }
 
-tto_helper_grant Server::open_flow(uint32_t session, const Peer& peer, const tto_helper_flow& flow, Fd placeholder) {
+tto_helper_grant Server::open_flow(uint32_t session, const Peer& peer, const tto_helper_flow& flow,
+                                   ClientSocket placeholder) {
   tto_helper_grant grant{};
   tto_helper_refusal refusal = TTO_REFUSED_NONE;
-  Port* port = port_for(session, peer, placeholder, refusal);
+  Port* port = port_for(session, peer, placeholder.fd, refusal);
   grant.reason = refusal;
   if (port != nullptr)
-    grant = leases_.open_flow({session, port->slot, peer.uid, peer.gid}, *port->netns, std::move(placeholder), flow);
+    grant = leases_.open_flow({session, port->slot, peer.uid, peer.gid, peer.pid}, *port->netns, std::move(placeholder),
+                              flow);
   if (grant.grant_id == 0) audit(peer, "a flow entry", static_cast<tto_helper_refusal>(grant.reason));
   return grant;
+}
+
+std::optional<SessionHost::HandoverAnswer> Server::begin_handover(uint32_t session, const Peer& peer,
+                                                                  const tto_helper_handover& request, Fd placeholder) {
+  HandoverAnswer answer;
+  const Port* port = port_for(session, peer, placeholder, answer.refusal);
+  if (port != nullptr) {
+    const auto id = handovers_.begin(
+        worker_for(session, peer), {session, port->slot, peer.uid, peer.gid, peer.pid}, *port->netns, request,
+        std::move(placeholder),
+        [this, session](HandoverAnswer later) {
+          if (later.refusal != TTO_REFUSED_NONE && clients_.count(session) != 0)
+            audit(clients_.at(session).session.peer(), "a handover", later.refusal);
+          go_on(session, [&](Session& asked) { return asked.on_handover_answer(later); });
+        },
+        answer.refusal);
+    if (id) return std::nullopt;
+  }
+  audit(peer, "a handover", answer.refusal);
+  return answer;
+}
+
+std::optional<SessionHost::HandoverAnswer> Server::end_handover(uint32_t session, const Peer& peer,
+                                                                uint64_t handover_id, uint32_t flags) {
+  HandoverAnswer answer;
+  answer.refusal = handovers_.end(worker_for(session, peer), handover_id, flags, [this, session](HandoverAnswer later) {
+    go_on(session, [&](Session& asked) { return asked.on_handover_answer(later); });
+  });
+  if (answer.refusal == TTO_REFUSED_NONE) return std::nullopt;
+  audit(peer, "the end of a handover", answer.refusal);
+  return answer;
+}
+
+void Server::inject(uint32_t session, uint64_t handover_id, std::span<uint8_t> packet) {
+  handovers_.inject(session, handover_id, packet);
 }
 
 void Server::release(uint32_t session, const tto_helper_release_item& item) {
@@ -371,7 +505,9 @@ void Server::upkeep(Clock::time_point now) {
   ports_.sweep_ended();
   forget_unused_namespaces();
   numbers_.maintain();
-  leases_.recheck();
+  recheck(true);
+  handovers_.expire(now);
+  end_overdue(now);
   for (const auto& [cookie, netns] : namespaces_) netns->maintain(now);
 }
 

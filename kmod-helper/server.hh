@@ -1,5 +1,5 @@
 // The daemon: accepts clients, joins sessions to ports, namespaces and leases, and takes everything back when a client
-// goes. Single-threaded; nothing here waits for a client.
+// goes. One thread; nothing here waits for a client: what may is done by the threads of closer.hh and work_pool.hh.
 #pragma once
 
 #include <cstdint>
@@ -9,12 +9,15 @@
 #include <vector>
 
 #include "kmod-helper/event_loop.hh"
+#include "kmod-helper/handover.hh"
 #include "kmod-helper/leases.hh"
+#include "kmod-helper/log.hh"
 #include "kmod-helper/policy.hh"
 #include "kmod-helper/served_namespace.hh"
 #include "kmod-helper/session.hh"
 #include "kmod-helper/steering.hh"
 #include "kmod-helper/virtual_ports.hh"
+#include "kmod-helper/work_pool.hh"
 
 namespace ttod {
 
@@ -36,10 +39,17 @@ class Server : public SessionHost {
   EventLoop& loop() { return loop_; }
 
   PortAnswer open_port(uint32_t session, const Peer& peer, const tto_helper_open_port& wish, Fd socket) override;
-  tto_helper_grant listen(uint32_t session, const Peer& peer, Fd placeholder) override;
-  tto_helper_grant open_flow(uint32_t session, const Peer& peer, const tto_helper_flow& flow, Fd placeholder) override;
+  std::optional<Sockets> inspect(uint32_t session, std::vector<Fd> fds) override;
+  tto_helper_grant listen(uint32_t session, const Peer& peer, ClientSocket placeholder) override;
+  tto_helper_grant open_flow(uint32_t session, const Peer& peer, const tto_helper_flow& flow,
+                             ClientSocket placeholder) override;
+  std::optional<HandoverAnswer> begin_handover(uint32_t session, const Peer& peer, const tto_helper_handover& request,
+                                               Fd placeholder) override;
+  std::optional<HandoverAnswer> end_handover(uint32_t session, const Peer& peer, uint64_t handover_id,
+                                             uint32_t flags) override;
+  void inject(uint32_t session, uint64_t handover_id, std::span<uint8_t> packet) override;
   void release(uint32_t session, const tto_helper_release_item& item) override;
-  bool await_closes(uint32_t session) override { return ttod::await_closes(session); }
+  bool await_closes(uint32_t session) override { return !pool_.has_work(session) && ttod::await_closes(session); }
 
  private:
   struct Port {
@@ -52,10 +62,17 @@ class Server : public SessionHost {
     Session session;
     Fd pidfd;
     std::map<uint64_t, Port> ports;  // by namespace
+    std::optional<Clock::time_point> answer_due;   // while its session waits for a thread
+    std::optional<Clock::time_point> recheck_due;  // while its placeholders are being looked at
   };
 
   void close();
   void on_connection();
+  void on_message(uint32_t id);
+  void go_on(uint32_t id, const std::function<bool(Session&)>& with);
+  WorkOwner worker_for(uint32_t session, const Peer& peer) const { return {peer.uid, peer.pid, session}; }
+  void recheck(bool also_others);
+  void end_overdue(Clock::time_point now);
   void turn_away();
   void on_closes_done();
   void upkeep(Clock::time_point now);
@@ -66,7 +83,7 @@ class Server : public SessionHost {
   void forget_unused_namespaces();
   Port* port_for(uint32_t session, const Peer& peer, const Fd& placeholder, tto_helper_refusal& refusal);
   tto_helper_refusal check_limits(const Peer& peer, uint64_t bytes) const;
-  void audit(const Peer& peer, const char* what, tto_helper_refusal refusal) const;
+  void audit(const Peer& peer, const char* what, tto_helper_refusal refusal);
 
   const Policy& policy_;
   EventLoop loop_;
@@ -74,6 +91,9 @@ class Server : public SessionHost {
   NicNumbers numbers_{steering_};
   VirtualPorts ports_;
   Leases leases_;
+  WorkPool& pool_;
+  Handovers handovers_;
+  std::map<uint32_t, LogLimit> audits_;  // by user
   Fd listener_;
   Fd spare_;  // given up to turn a client away when there is no other
   std::map<uint32_t, Client> clients_;

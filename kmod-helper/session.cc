@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstring>
+#include <utility>
 
 namespace ttod {
 namespace {
@@ -13,6 +14,7 @@ namespace {
 constexpr int kMessagesPerTurn = 16;
 constexpr size_t kMaxFds = TTO_HELPER_MAX_BATCH;
 constexpr uint32_t kAllRestoreFlags = TTO_RESTORE_SACK | TTO_RESTORE_TIMESTAMPS | TTO_RESTORE_WSCALE;
+constexpr uint8_t kMaxWindowScale = 14;  // RFC 7323 section 2.3
 constexpr uint32_t kAllHandoverEndFlags = TTO_HANDOVER_NO_PROBE | TTO_HANDOVER_CANCEL;
 
 /// Copies a message into its struct if it has exactly that size.
@@ -88,6 +90,7 @@ bool Session::on_readable() {
     if (r.bytes == 0) return false;
     if (!r.is_whole) return malformed("truncated");
     if (!on_message({buffer.data(), static_cast<size_t>(r.bytes)}, r.fds)) return false;
+    if (is_waiting()) return true;
   }
   return true;
 }
@@ -152,7 +155,11 @@ bool Session::on_open_port(std::span<const std::byte> message, std::vector<Fd>& 
 bool Session::on_listen(std::span<const std::byte> message, std::vector<Fd>& fds) {
   tto_helper_listen request{};
   if (!read_fixed(message, request) || fds.size() != 1) return malformed("LISTEN");
-  const tto_helper_grant grant = host_.listen(id_, peer_, std::move(fds[0]));
+  return inspect(fds, [this](SessionHost::Sockets sockets) { return answer_listen(std::move(sockets)); });
+}
+
+bool Session::answer_listen(SessionHost::Sockets sockets) {
+  const tto_helper_grant grant = host_.listen(id_, peer_, std::move(sockets[0]));
   if (grant.grant_id == 0) return refuse(static_cast<tto_helper_refusal>(grant.reason));
   tto_helper_granted granted{};
   granted.count = 1;
@@ -160,15 +167,35 @@ bool Session::on_listen(std::span<const std::byte> message, std::vector<Fd>& fds
   return send(&granted, offsetof(tto_helper_granted, grants) + sizeof grant, TTO_HELPER_GRANTED);
 }
 
+bool Session::inspect(std::vector<Fd>& fds, WithSockets then) {
+  std::optional<SessionHost::Sockets> sockets = host_.inspect(id_, std::move(fds));
+  if (sockets) return then(std::move(*sockets));
+  waiting_request_ = request_id_;
+  then_ = std::move(then);
+  return true;
+}
+
+bool Session::on_inspected(SessionHost::Sockets sockets) {
+  if (!waiting_request_ || !then_) return true;
+  request_id_ = *waiting_request_;
+  waiting_request_.reset();
+  return std::exchange(then_, nullptr)(std::move(sockets));
+}
+
 bool Session::on_open_flows(std::span<const std::byte> message, std::vector<Fd>& fds) {
   tto_helper_open_flows request{};
   if (!read_batch(message, request, offsetof(tto_helper_open_flows, flows), sizeof request.flows[0]) ||
       request.reserved != 0 || fds.size() != request.count)
     return malformed("OPEN_FLOWS");
+  return inspect(
+      fds, [this, request](SessionHost::Sockets sockets) { return answer_open_flows(request, std::move(sockets)); });
+}
+
+bool Session::answer_open_flows(const tto_helper_open_flows& request, SessionHost::Sockets sockets) {
   tto_helper_granted granted{};
   granted.count = request.count;
   for (uint32_t i = 0; i < request.count; ++i)
-    granted.grants[i] = host_.open_flow(id_, peer_, request.flows[i], std::move(fds[i]));
+    granted.grants[i] = host_.open_flow(id_, peer_, request.flows[i], std::move(sockets[i]));
   return send(&granted, offsetof(tto_helper_granted, grants) + granted.count * sizeof granted.grants[0],
               TTO_HELPER_GRANTED);
 }
@@ -188,16 +215,38 @@ bool Session::on_handover(std::span<const std::byte> message, std::vector<Fd>& f
   tto_helper_handover request{};
   const tto_helper_restore& restore = request.restore;
   if (!read_fixed(message, request) || fds.size() != 1 || restore.reserved != 0 || restore.reserved1 != 0 ||
-      restore.flags > kAllRestoreFlags)
+      restore.flags > kAllRestoreFlags || restore.snd_wscale > kMaxWindowScale || restore.rcv_wscale > kMaxWindowScale)
     return malformed("HANDOVER");
-  return refuse(TTO_REFUSED_NO_RESOURCE);
+  return wait_for_handover(host_.begin_handover(id_, peer_, request, std::move(fds[0])), TTO_HELPER_RESTORING);
 }
 
 bool Session::on_handover_end(std::span<const std::byte> message, const std::vector<Fd>& fds) {
   tto_helper_handover_end request{};
   if (!read_fixed(message, request) || request.reserved != 0 || request.flags > kAllHandoverEndFlags || !fds.empty())
     return malformed("HANDOVER_END");
-  return refuse(TTO_REFUSED_NOT_OWNER);
+  return wait_for_handover(host_.end_handover(id_, peer_, request.handover_id, request.flags), TTO_HELPER_HANDED_OVER);
+}
+
+bool Session::wait_for_handover(std::optional<SessionHost::HandoverAnswer> answer, tto_helper_type type) {
+  handover_answer_ = type;
+  if (answer) return answer_handover(*answer);
+  waiting_request_ = request_id_;
+  return true;
+}
+
+bool Session::on_handover_answer(SessionHost::HandoverAnswer answer) {
+  if (!waiting_request_ || then_) return true;
+  request_id_ = *waiting_request_;
+  waiting_request_.reset();
+  return answer_handover(answer);
+}
+
+bool Session::answer_handover(const SessionHost::HandoverAnswer& answer) {
+  if (answer.refusal != TTO_REFUSED_NONE) return refuse(answer.refusal);
+  tto_helper_restoring message{};
+  static_assert(sizeof message == sizeof(tto_helper_handed_over));
+  message.handover_id = answer.handover_id;
+  return send(&message, sizeof message, handover_answer_);
 }
 
 bool Session::on_inject(std::span<const std::byte> message, const std::vector<Fd>& fds) {
@@ -206,6 +255,7 @@ bool Session::on_inject(std::span<const std::byte> message, const std::vector<Fd
   if (message.size() < kOffset || message.size() > sizeof request || !fds.empty()) return malformed("INJECT");
   std::memcpy(&request, message.data(), message.size());
   if (request.reserved != 0 || request.packet_bytes != message.size() - kOffset) return malformed("INJECT");
+  host_.inject(id_, request.handover_id, {request.packet, request.packet_bytes});
   return true;
 }
 

@@ -3,12 +3,14 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "kmod-helper/fd.hh"
+#include "kmod-helper/placeholder.hh"
 #include "kmod-helper/protocol/helper_protocol.h"
 
 namespace ttod {
@@ -18,7 +20,9 @@ struct Peer {
   uint32_t uid = 0, gid = 0;
 };
 
-/// What a session asks of the daemon. Refusals come back as values; nothing here ends a session.
+/// What a session asks of the daemon. Refusals come back as values; nothing here ends a session. What may wait for a
+/// client (all that takes a socket's lock) may be answered later, by a call of the session's on_...(): until then the
+/// session takes no other message.
 class SessionHost {
  public:
   struct PortAnswer {
@@ -29,9 +33,23 @@ class SessionHost {
 
   virtual ~SessionHost() = default;
   virtual PortAnswer open_port(uint32_t session, const Peer& peer, const tto_helper_open_port& wish, Fd socket) = 0;
-  virtual tto_helper_grant listen(uint32_t session, const Peer& peer, Fd placeholder) = 0;
+  using Sockets = std::vector<ClientSocket>;
+  struct HandoverAnswer {
+    tto_helper_refusal refusal = TTO_REFUSED_NONE;
+    uint64_t handover_id = 0;
+  };
+
+  /// Reads what was sent; later: on_inspected().
+  virtual std::optional<Sockets> inspect(uint32_t session, std::vector<Fd> fds) = 0;
+  virtual tto_helper_grant listen(uint32_t session, const Peer& peer, ClientSocket placeholder) = 0;
   virtual tto_helper_grant open_flow(uint32_t session, const Peer& peer, const tto_helper_flow& flow,
-                                     Fd placeholder) = 0;
+                                     ClientSocket placeholder) = 0;
+  /// Later: on_handover_answer(), likewise for the next.
+  virtual std::optional<HandoverAnswer> begin_handover(uint32_t session, const Peer& peer,
+                                                       const tto_helper_handover& request, Fd placeholder) = 0;
+  virtual std::optional<HandoverAnswer> end_handover(uint32_t session, const Peer& peer, uint64_t handover_id,
+                                                     uint32_t flags) = 0;
+  virtual void inject(uint32_t session, uint64_t handover_id, std::span<uint8_t> packet) = 0;
   virtual void release(uint32_t session, const tto_helper_release_item& item) = 0;
   /// Is every descriptor closed that the session sent and does not use any more? If not, the host calls the session's
   /// answer_release() when that may have changed.
@@ -42,8 +60,14 @@ class Session {
  public:
   Session(SessionHost& host, uint32_t id, Peer peer, Fd socket);
 
-  /// Takes the messages that are there, a bounded number. False: the session is over (why() says for what reason).
+  /// Takes the messages that are there, a bounded number, while nothing is waited for. False: the session is over
+  /// (why() says for what reason).
   bool on_readable();
+  bool is_waiting() const { return waiting_request_.has_value(); }
+  /// What the host answers later, if the session is waiting for it. False as above.
+  bool on_inspected(SessionHost::Sockets sockets);
+  bool on_handover_answer(SessionHost::HandoverAnswer answer);
+  void give_up(std::string why) { why_ = std::move(why); }
   /// False: the client does not read what it is sent.
   bool send_event(tto_helper_event event);
   /// Answers the RELEASE that waits, if there is one and everything is closed. False as above.
@@ -65,6 +89,12 @@ class Session {
   bool on_handover(std::span<const std::byte> message, std::vector<Fd>& fds);
   bool on_handover_end(std::span<const std::byte> message, const std::vector<Fd>& fds);
   bool on_inject(std::span<const std::byte> message, const std::vector<Fd>& fds);
+  using WithSockets = std::function<bool(SessionHost::Sockets)>;
+  bool inspect(std::vector<Fd>& fds, WithSockets then);
+  bool answer_listen(SessionHost::Sockets sockets);
+  bool answer_open_flows(const tto_helper_open_flows& request, SessionHost::Sockets sockets);
+  bool wait_for_handover(std::optional<SessionHost::HandoverAnswer> answer, tto_helper_type type);
+  bool answer_handover(const SessionHost::HandoverAnswer& answer);
   bool send(void* message, size_t bytes, tto_helper_type type, std::span<const int> fds = {});
   bool refuse(tto_helper_refusal reason);
   bool malformed(const char* what);
@@ -74,6 +104,9 @@ class Session {
   Peer peer_;
   Fd socket_;
   uint32_t request_id_ = 0;  // of the message being answered
+  std::optional<uint32_t> waiting_request_;  // whose answer the host has yet to give
+  WithSockets then_;
+  tto_helper_type handover_answer_ = TTO_HELPER_RESTORING;
   std::optional<uint32_t> waiting_release_;  // its request id; a later one says the same of all before it
   bool greeted_ = false;
   std::string why_ = "closed by the client";

@@ -12,7 +12,7 @@
  *   OPEN_FLOWS  fds: one placeholder each  GRANTED (one grant per flow, each with its own result)
  *   RELEASE     (grants or tuples)         - | GRANTED (no grants), if it wants an answer
  *   HANDOVER    fds: the placeholder       RESTORING (it is in repair mode)     | REFUSED (it is as it was)
- *   HANDOVER_END                           HANDED_OVER (it is the kernel's)     | REFUSED (it is closed)
+ *   HANDOVER_END                           HANDED_OVER (it is the kernel's)     | REFUSED (it is in CLOSE)
  *   INJECT      (one IP packet)            -
  *                                          EVENT  (a NIC changed, the link was lost, the port is revoked)
  *

@@ -23,20 +23,42 @@ class FakeHost : public SessionHost {
     answer.region.reset(::open("/dev/null", O_RDONLY | O_CLOEXEC));
     return answer;
   }
-  tto_helper_grant listen(uint32_t, const Peer&, Fd placeholder) override {
+  std::optional<Sockets> inspect(uint32_t, std::vector<Fd> fds) override {
+    Sockets sockets;
+    for (Fd& fd : fds) sockets.push_back({std::move(fd), std::nullopt});
+    if (!answers_later) return sockets;
+    inspected = std::move(sockets);
+    return std::nullopt;
+  }
+  tto_helper_grant listen(uint32_t, const Peer&, ClientSocket placeholder) override {
     ++calls;
-    EXPECT_TRUE(placeholder);
+    EXPECT_TRUE(placeholder.fd);
     tto_helper_grant grant{};
     grant.grant_id = next_grant;
     grant.reason = next_grant == 0 ? TTO_REFUSED_IN_USE : TTO_REFUSED_NONE;
     return grant;
   }
-  tto_helper_grant open_flow(uint32_t, const Peer&, const tto_helper_flow& flow, Fd placeholder) override {
+  tto_helper_grant open_flow(uint32_t, const Peer&, const tto_helper_flow& flow, ClientSocket placeholder) override {
     ++calls;
-    EXPECT_TRUE(placeholder);
+    EXPECT_TRUE(placeholder.fd);
     tto_helper_grant grant{};
     grant.grant_id = flow.remote_port;
     return grant;
+  }
+  std::optional<HandoverAnswer> begin_handover(uint32_t, const Peer&, const tto_helper_handover& request,
+                                               Fd placeholder) override {
+    ++calls;
+    EXPECT_TRUE(placeholder);
+    if (answers_later) return std::nullopt;
+    return HandoverAnswer{request.item.grant_id == 0 ? TTO_REFUSED_NOT_OWNER : TTO_REFUSED_NONE, 50};
+  }
+  std::optional<HandoverAnswer> end_handover(uint32_t, const Peer&, uint64_t handover_id, uint32_t) override {
+    ++calls;
+    return HandoverAnswer{handover_id == 50 ? TTO_REFUSED_NONE : TTO_REFUSED_NOT_OWNER, handover_id};
+  }
+  void inject(uint32_t, uint64_t handover_id, std::span<uint8_t> packet) override {
+    ++calls;
+    injected.emplace_back(handover_id, packet.size());
   }
   void release(uint32_t, const tto_helper_release_item& item) override { released.push_back(item.grant_id); }
   bool await_closes(uint32_t) override { return is_closed; }
@@ -45,6 +67,9 @@ class FakeHost : public SessionHost {
   uint64_t next_grant = 9;
   std::vector<uint64_t> released;
   bool is_closed = true;
+  bool answers_later = false;
+  Sockets inspected;
+  std::vector<std::pair<uint64_t, size_t>> injected;
 };
 
 class SessionTest : public ::testing::Test {
@@ -330,6 +355,108 @@ TEST_F(SessionTest, release__that_waits_in_another_way_ends) {
   send_release(4, 2, 40);
   expect_end();
   EXPECT_TRUE(host_.released.empty());
+}
+
+TEST_F(SessionTest, handover__is_answered_with_its_number_or_refused) {
+  greet();
+  tto_helper_handover begin{};
+  head(begin, TTO_HELPER_HANDOVER, sizeof begin, 51);
+  begin.item.grant_id = 9;
+  send_raw(&begin, sizeof begin, 1);
+  ASSERT_TRUE(session_->on_readable());
+  tto_helper_restoring restoring;
+  ASSERT_TRUE(receive(restoring));
+  EXPECT_EQ(restoring.header.type, TTO_HELPER_RESTORING);
+  EXPECT_EQ(restoring.header.request_id, 51u);
+  EXPECT_EQ(restoring.handover_id, 50u);
+  for (const uint64_t id : {uint64_t{50}, uint64_t{51}}) {
+    tto_helper_handover_end end{};
+    head(end, TTO_HELPER_HANDOVER_END, sizeof end, 52);
+    end.handover_id = id;
+    send_raw(&end, sizeof end);
+    ASSERT_TRUE(session_->on_readable());
+    tto_helper_handed_over over;
+    ASSERT_TRUE(receive(over));
+    EXPECT_EQ(over.header.type, id == 50 ? TTO_HELPER_HANDED_OVER : TTO_HELPER_REFUSED);
+    EXPECT_EQ(over.header.request_id, 52u);
+  }
+}
+
+TEST_F(SessionTest, handover__with_unknown_flags_or_scales_ends) {
+  for (int field = 0; field < 6; ++field) {
+    SetUp();
+    greet();
+    tto_helper_handover begin{};
+    head(begin, TTO_HELPER_HANDOVER);
+    if (field == 0) begin.restore.flags = 8;
+    if (field == 1) begin.restore.snd_wscale = 15;
+    if (field == 2) begin.restore.rcv_wscale = 15;
+    if (field == 3) begin.restore.reserved = 1;
+    if (field == 4) begin.restore.reserved1 = 1;
+    send_raw(&begin, sizeof begin, field == 5 ? 2 : 1);
+    expect_end();
+    SetUp();
+    greet();
+    tto_helper_handover_end end{};
+    head(end, TTO_HELPER_HANDOVER_END);
+    end.flags = 4;
+    send_raw(&end, sizeof end);
+    expect_end();
+  }
+}
+
+TEST_F(SessionTest, inject__reaches_the_host_without_an_answer) {
+  greet();
+  tto_helper_inject inject{};
+  inject.handover_id = 50;
+  inject.packet_bytes = 60;
+  const size_t bytes = offsetof(tto_helper_inject, packet) + 60;
+  head(inject, TTO_HELPER_INJECT, bytes);
+  send_raw(&inject, bytes);
+  ASSERT_TRUE(session_->on_readable());
+  EXPECT_EQ(host_.injected, (std::vector<std::pair<uint64_t, size_t>>{{50, 60}}));
+  EXPECT_TRUE(is_silent());
+  inject.packet_bytes = 61;
+  send_raw(&inject, bytes);
+  expect_end();
+}
+
+TEST_F(SessionTest, answer_that_comes_later__holds_up_what_follows_and_keeps_its_number) {
+  greet();
+  host_.answers_later = true;
+  tto_helper_listen listen{};
+  head(listen, TTO_HELPER_LISTEN, sizeof listen, 60);
+  send_raw(&listen, sizeof listen, 1);
+  send_release(4, 0, 61);
+  ASSERT_TRUE(session_->on_readable());
+  EXPECT_TRUE(session_->is_waiting());
+  EXPECT_TRUE(host_.released.empty());
+  EXPECT_TRUE(session_->send_event({}));
+  tto_helper_event event;
+  ASSERT_TRUE(receive(event));
+  EXPECT_TRUE(is_silent());
+  EXPECT_TRUE(session_->on_handover_answer({})) << "nobody asked for one";
+  EXPECT_TRUE(is_silent());
+  ASSERT_TRUE(session_->on_inspected(std::move(host_.inspected)));
+  EXPECT_FALSE(session_->is_waiting());
+  tto_helper_granted granted;
+  ASSERT_TRUE(receive(granted));
+  EXPECT_EQ(granted.header.request_id, 60u);
+  ASSERT_TRUE(session_->on_readable());
+  EXPECT_EQ(host_.released, std::vector<uint64_t>{4});
+
+  tto_helper_handover begin{};
+  head(begin, TTO_HELPER_HANDOVER, sizeof begin, 62);
+  send_raw(&begin, sizeof begin, 1);
+  ASSERT_TRUE(session_->on_readable());
+  EXPECT_TRUE(session_->is_waiting());
+  EXPECT_TRUE(session_->on_inspected({})) << "nobody asked";
+  EXPECT_TRUE(session_->is_waiting());
+  ASSERT_TRUE(session_->on_handover_answer({TTO_REFUSED_IN_USE, 0}));
+  tto_helper_refused refused;
+  ASSERT_TRUE(receive(refused));
+  EXPECT_EQ(refused.header.request_id, 62u);
+  EXPECT_EQ(refused.reason, TTO_REFUSED_IN_USE);
 }
 
 TEST_F(SessionTest, client_that_reads_nothing__is_given_up_not_waited_for) {

@@ -87,6 +87,7 @@ TEST_F(Hostile, P1_flow__port_of_the_other_family_or_of_another_device_is_refuse
 
 TEST_F(Hostile, P1_listen__needs_a_socket_that_listens_and_goes_on_listening) {
   ASSERT_TRUE(lab_.start_daemon());
+  Gate has_entry, is_checked;
   Client client(lab_.a, [&] {
     PortClient c;
     if (const int failed = c.open(lab_.socket)) return failed;
@@ -99,19 +100,22 @@ TEST_F(Hostile, P1_listen__needs_a_socket_that_listens_and_goes_on_listening) {
 
     const int listener = reusable_socket("10.91.0.1", 7304);
     if (listen(listener, 1) != 0 || !c.helper.listen(listener)) return 3;
+    if (!has_entry.wait()) return 6;
     if (shutdown(listener, SHUT_RD) != 0) return 4;  // still bound, but the next one may listen
     const int next = reusable_socket("10.91.0.1", 7304);
     if (next < 0 || listen(next, 1) != 0) return 5;
-    std::this_thread::sleep_for(std::chrono::seconds(3));
-    return 0;
+    return is_checked.wait() ? 0 : 7;
   });
   EXPECT_TRUE(becomes([&] { return lab_.entries("tto_olt") == 1; }));
+  has_entry.open();
   EXPECT_TRUE(becomes([&] { return lab_.entries("tto_olt") == 0; }, std::chrono::seconds(2)));
+  is_checked.open();
   EXPECT_EQ(client.wait(), 0);
 }
 
 TEST_F(Hostile, P1_flow__goes_when_its_port_is_given_up) {
   ASSERT_TRUE(lab_.start_daemon());
+  Gate has_entry, is_checked;
   Client client(lab_.a, [&] {
     PortClient c;
     if (const int failed = c.open(lab_.socket)) return failed;
@@ -120,17 +124,18 @@ TEST_F(Hostile, P1_flow__goes_when_its_port_is_given_up) {
     socklen_t bytes = sizeof name;
     getsockname(fd, reinterpret_cast<sockaddr*>(&name), &bytes);
     if (open_one(c, fd, "10.91.0.1", ntohs(name.sin_port)).grant_id == 0) return 1;
-    std::this_thread::sleep_for(std::chrono::seconds(1));
+    if (!has_entry.wait()) return 5;
     const sockaddr_in nobody = v4_name("10.91.0.1", 1);
     if (connect(fd, reinterpret_cast<const sockaddr*>(&nobody), sizeof nobody) == 0) return 2;
     const int next = bound_socket("10.91.0.1", ntohs(name.sin_port), true);
     if (next < 0) return 3;
     if (open_one(c, fd, "10.91.0.1", ntohs(name.sin_port)).reason != TTO_REFUSED_BAD_SOCKET) return 4;
-    std::this_thread::sleep_for(std::chrono::seconds(3));
-    return 0;
+    return is_checked.wait() ? 0 : 6;
   });
   EXPECT_TRUE(becomes([&] { return lab_.entries("tto_flt") == 1; }));
+  has_entry.open();
   EXPECT_TRUE(becomes([&] { return lab_.entries("tto_flt") == 0; }, std::chrono::seconds(3)));
+  is_checked.open();
   EXPECT_EQ(client.wait(), 0);
 }
 
@@ -220,10 +225,8 @@ int send_descriptor(const std::string& path, int passed) {
 
 TEST_F(Hostile, P1_socket_that_lingers__delays_nobody) {
   ASSERT_TRUE(lab_.start_daemon());
-  const pid_t daemon = lab_.daemon;
-  int ready[2];
-  ASSERT_EQ(pipe(ready), 0);
-  kill(daemon, SIGSTOP);  // so that its close is the last for sure
+  Gate has_sent, is_closing, has_rebound;
+  kill(lab_.daemon, SIGSTOP);  // so that its close is the last for sure
   Client client(lab_.a, [&] {
     const int listener = bound_socket("127.0.0.1", 7306, true);
     const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -235,11 +238,11 @@ TEST_F(Hostile, P1_socket_that_lingers__delays_nobody) {
     if (setsockopt(fd, SOL_SOCKET, SO_LINGER, &long_time, sizeof long_time) != 0) return 2;
     if (send_descriptor(lab_.socket, fd) < 0) return 3;
     close(fd);
-    if (write(ready[1], "x", 1) != 1) return 4;
+    has_sent.open();
+    if (!is_closing.wait()) return 4;
     // Nor does it delay that a port of another session becomes free: while it lingers, one is bound 50 times.
     PortClient c;
     if (const int failed = c.open(lab_.socket)) return failed;
-    std::this_thread::sleep_for(std::chrono::milliseconds(100));
     for (int round = 0; round < 50; ++round) {
       const int again = bound_socket("10.91.0.1", 7307, true);
       if (again < 0) return 5;
@@ -250,25 +253,23 @@ TEST_F(Hostile, P1_socket_that_lingers__delays_nobody) {
       item.grant_id = grant->grant_id;
       if (!c.helper.release_now(item) || !c.helper.is_connected()) return 7;
     }
-    if (write(ready[1], "y", 1) != 1) return 8;
-    std::this_thread::sleep_for(std::chrono::seconds(8));
-    close(listener);
-    return 0;
+    has_rebound.open();
+    pause();  // the listener stays: closing it would end the lingering
+    return listener;
   });
-  char go = 0;
-  ASSERT_EQ(read(ready[0], &go, 1), 1);
-  kill(daemon, SIGCONT);
-  std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  ASSERT_TRUE(has_sent.wait());
+  kill(lab_.daemon, SIGCONT);
+  // From here on ttod has nothing to do with the socket but to close it.
+  ASSERT_TRUE(becomes([&] { return lab_.log().find("frames)") != std::string::npos; }));
   EXPECT_TRUE(is_served(lab_.socket, std::chrono::seconds(2)));
-  close(ready[1]);
-  const bool has_rebound = read(ready[0], &go, 1) == 1;
-  EXPECT_TRUE(has_rebound);
-  if (has_rebound) {
+  is_closing.open();
+  const bool is_free = has_rebound.wait();
+  EXPECT_TRUE(is_free);
+  if (is_free) {
     client.end(SIGKILL);
   } else {
     EXPECT_EQ(client.wait(), 0);
   }
-  close(ready[0]);
 }
 
 TEST_F(Hostile, P1_out_of_descriptors__the_daemon_lives_and_serves_again) {
@@ -278,12 +279,14 @@ TEST_F(Hostile, P1_out_of_descriptors__the_daemon_lives_and_serves_again) {
   for (const rlim_t limit : {64u, 65u}) {
     const rlimit few{limit, 65};
     ASSERT_EQ(prlimit(lab_.daemon, RLIMIT_NOFILE, &few, nullptr), 0);
+    Gate are_refused;
     Client client(lab_.a, [&] {
       std::vector<int> sessions;
       for (int i = 0; i < 100; ++i) sessions.push_back(open_session(lab_.socket));
-      std::this_thread::sleep_for(std::chrono::seconds(2));
-      return 0;
+      return are_refused.wait() ? 0 : 1;
     });
+    EXPECT_TRUE(becomes([&] { return lab_.log().find("turned away") != std::string::npos; }));
+    are_refused.open();
     EXPECT_EQ(client.wait(), 0);
     EXPECT_TRUE(becomes([&] { return is_served(lab_.socket, std::chrono::seconds(1)); }));
   }

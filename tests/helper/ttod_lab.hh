@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
@@ -134,6 +135,32 @@ class Lab {
 
  private:
   std::string binary_;
+};
+
+/// What one process waits for and another says, once; made before the fork.
+class Gate {
+ public:
+  Gate() {
+    if (pipe2(ends_, O_CLOEXEC) != 0) std::abort();
+  }
+  ~Gate() {
+    close(ends_[0]);
+    close(ends_[1]);
+  }
+  Gate(const Gate&) = delete;
+  Gate& operator=(const Gate&) = delete;
+  void open() {
+    if (write(ends_[1], "x", 1) != 1) std::abort();
+  }
+  /// False: not said in time (the other process has ended, perhaps).
+  bool wait(std::chrono::milliseconds limit = std::chrono::seconds(10)) {
+    pollfd one{ends_[0], POLLIN, 0};
+    char byte = 0;
+    return poll(&one, 1, static_cast<int>(limit.count())) == 1 && read(ends_[0], &byte, 1) == 1;
+  }
+
+ private:
+  int ends_[2];
 };
 
 /// A child process in a namespace, as user nobody without capabilities; `run` says how it ends (0: well).
