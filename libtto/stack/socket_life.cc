@@ -148,7 +148,7 @@ void Stack::Impl::resolve_again(Socket& s, Instant now) {
   s.path_.destination_mac = hop->headers.destination_mac;
   s.path_changed_ = true;
   const auto mtu = static_cast<uint16_t>(std::min<uint32_t>(hop->mtu_bytes, 65535));
-  s.connection_.on_path_mtu(mtu, wire::narrow(s.connection_.snd_una()), now);
+  s.connection_.on_route_mtu(mtu, now);
   s.touch();
 }
 

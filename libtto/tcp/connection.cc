@@ -177,7 +177,11 @@ void Connection::on_icmp_error(int error, bool is_hard, wire::Seq32 quoted, Inst
 
 void Connection::on_path_mtu(uint16_t mtu_bytes, wire::Seq32 quoted, Instant now) {
   const StreamOffset seq = quoted.widen_near(snd_.una);
-  if (state_ == State::kClosed || seq < snd_.una || seq >= snd_.nxt) return;
+  if (seq >= snd_.una && seq < snd_.nxt) on_route_mtu(mtu_bytes, now);
+}
+
+void Connection::on_route_mtu(uint16_t mtu_bytes, Instant now) {
+  if (state_ == State::kClosed) return;
   const uint16_t floor = config_.is_v6 ? 1280 : 552;
   const uint16_t mtu = std::max(mtu_bytes, floor);
   if (mtu >= config_.path_mtu_bytes) return;
@@ -185,6 +189,7 @@ void Connection::on_path_mtu(uint16_t mtu_bytes, wire::Seq32 quoted, Instant now
   update_mss();
   if (!is_synchronized()) return;
   congestion_.set_mss(mss_);
+  if (snd_.una == snd_.nxt) return;
   timed_end_ = 0;
   recovery_.on_path_mtu(snd_.una, snd_.nxt);
   undo_.end();

@@ -91,6 +91,8 @@ class Connection {
   void on_icmp_error(int error, bool is_hard, wire::Seq32 quoted, Instant now);
   /// Path MTU learned (bytes of the IP packet). Ignored unless `quoted` lies in [snd.una, snd.nxt) (R79).
   void on_path_mtu(uint16_t mtu_bytes, wire::Seq32 quoted, Instant now);
+  /// The same from the routing table, which nobody can forge: counts with nothing in flight too.
+  void on_route_mtu(uint16_t mtu_bytes, Instant now);
 
   /// `bytes` were appended to the send queue. `more`: MSG_MORE; the call's last byte gets PSH otherwise.
   void app_write(uint64_t bytes, bool more, Instant now);

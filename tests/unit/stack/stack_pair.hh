@@ -1,5 +1,4 @@
-// Two stacks joined by the in-memory link on a virtual clock, each with a port that can be made bad by a seeded plan, and
-// an environment that needs no kernel.
+// Two stacks joined by the in-memory link on a virtual clock, each with a port that can be made bad by a seeded plan.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -14,50 +13,10 @@
 #include "libtto/port/memory_port.hh"
 #include "libtto/stack/stack.hh"
 #include "libtto/wire/address.hh"
+#include "tests/support/fake_environment.hh"
 #include "tests/support/test_region.hh"
 
 namespace tto::stack {
-
-inline wire::IpAddress address_of(int host, bool is_v6) {
-  if (!is_v6) return wire::IpAddress::from_v4(__builtin_bswap32(0x0a010100u + static_cast<uint32_t>(host)));
-  uint8_t bytes[16] = {0xfd, 1};
-  bytes[15] = static_cast<uint8_t>(host);
-  return wire::IpAddress::from_v6(bytes);
-}
-
-inline wire::MacAddress mac_of(int host) { return {{2, 0, 0, 0, 0, static_cast<uint8_t>(host)}}; }
-
-/// Everything is on one link of one MTU.
-class FakeEnvironment final : public Environment {
- public:
-  FakeEnvironment(int host, uint32_t mtu) : host_(host), mtu_(mtu) {}
-  Expected<NextHop, stats::Counter> next_hop(const wire::IpAddress&, const wire::IpAddress* source, int) override {
-    ++asked;
-    if (is_unreachable) return Unexpected{stats::Counter::kernel_no_route};
-    NextHop hop;
-    hop.ifindex = 7;
-    hop.mtu_bytes = path_mtu != 0 ? path_mtu : mtu_;
-    hop.link_mtu_bytes = mtu_;
-    hop.headers.source_mac = mac_of(host_);
-    hop.headers.destination_mac = mac_of(3 - host_);
-    if (source != nullptr) hop.source = *source;
-    return hop;
-  }
-  uint64_t generation() override { return generation_; }
-  void release_flow(const device::FlowKey&, int, uint64_t, uint32_t) override { ++released; }
-  void release_listener(uint64_t grant_id) override { released_listeners.push_back(grant_id); }
-  void refresh(Instant) override {}
-
-  uint64_t generation_ = 1;
-  uint32_t path_mtu = 0;
-  bool is_unreachable = false;
-  int released = 0, asked = 0;
-  std::vector<uint64_t> released_listeners;
-
- private:
-  int host_;
-  uint32_t mtu_;
-};
 
 struct PairConfig {
   uint32_t mtu = 1500;
