@@ -6,7 +6,7 @@ namespace tto::tcp {
 
 void Rack::on_delivered(ByteRange part, const SendLog::Record& record, const Clock& clock) {
   if (!record.is_resent && part.end < highest_) has_seen_reordering_ = true;
-  highest_ = std::max(highest_, part.end);
+  highest_in_ack_ = std::max(highest_in_ack_, part.end);
   const Instant sent = record.first();
   const Duration rtt = clock.now - sent;
   // What was resent may be acknowledged because the first copy came; then it tells nothing (§6.2 step 2).

@@ -22,7 +22,7 @@ class Rack {
 
   void init(StreamOffset first) {
     *this = Rack{};
-    highest_ = first;
+    highest_ = highest_in_ack_ = first;
   }
   /// `part` of `record` was acknowledged or SACKed for the first time.
   void on_delivered(ByteRange part, const SendLog::Record& record, const Clock& clock);
@@ -31,7 +31,9 @@ class Rack {
   /// A recovery ended; after 16 without a D-SACK the tolerance shrinks back.
   void on_recovered();
   /// After a timeout nothing is known about what the peer holds.
-  void forget_highest(StreamOffset una) { highest_ = una; }
+  void forget_highest(StreamOffset una) { highest_ = highest_in_ack_ = una; }
+  /// The acknowledgement is taken in. What it tells at once, cumulatively and by SACK, is not out of order.
+  void on_ack_over() { highest_ = highest_in_ack_; }
 
   /// How long a segment may come late. `is_certain`: in recovery, or as many segments SACKed as make a loss.
   Duration tolerance(bool is_certain, const Clock& clock) const;
@@ -48,7 +50,8 @@ class Rack {
 
   Instant newest_at_{INT64_MIN};  // RACK.xmit_ts: of what was delivered, the part sent last …
   StreamOffset newest_end_ = 0;   // RACK.end_seq
-  StreamOffset highest_ = 0;      // RACK.fack
+  StreamOffset highest_ = 0;      // RACK.fack, before this acknowledgement
+  StreamOffset highest_in_ack_ = 0;
   StreamOffset round_end_ = 0;    // RACK.dsack_round
   Duration rtt_{};                // RACK.rtt: … took this long
   uint8_t quarters_ = 1;          // RACK.reo_wnd_mult, of min_RTT/4

@@ -129,6 +129,12 @@ uint64_t Recovery::advance(const Acked& acked) {
 }
 
 Recovery::Outcome Recovery::on_ack(const Acked& acked) {
+  const Outcome outcome = take_ack(acked);
+  rack_.on_ack_over();
+  return outcome;
+}
+
+Recovery::Outcome Recovery::take_ack(const Acked& acked) {
   uint64_t delivered = acked.newly_sacked_bytes;
   if (acked.una != acked.una_before) {
     delivered += advance(acked);

@@ -93,6 +93,7 @@ class Recovery {
   void detect_late(StreamOffset una, StreamOffset nxt, uint32_t mss_bytes, const Rack::Clock& clock);
   void find_lost(const Acked& acked);
   uint64_t advance(const Acked& acked);
+  Outcome take_ack(const Acked& acked);
   Change detect_loss(const Acked& acked);
   Change enter_fast(StreamOffset una, StreamOffset nxt);
 
