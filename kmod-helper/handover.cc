@@ -105,7 +105,7 @@ tto_helper_refusal Handovers::end(const WorkOwner& worker, uint64_t id, uint32_t
       worker,
       [work, result, flags, is_cancel] {
         if (is_cancel) {
-          abandon_socket(work->fd.get(), work->memory);
+          abandon_socket(work->fd.get(), work->target, work->memory);
         } else {
           *result = finish_socket(work->fd.get(), work->target, flags, work->memory);
         }
@@ -155,7 +155,7 @@ void Handovers::abandon(const Handover& handover) {
   pool_.submit(
       {handover.owner.uid, handover.owner.pid, 0},
       [work = handover.socket] {
-        if (work->is_in_repair) abandon_socket(work->fd.get(), work->memory);
+        if (work->is_in_repair) abandon_socket(work->fd.get(), work->target, work->memory);
       },
       [] {});
 }

@@ -95,6 +95,14 @@ void disconnect(int fd) {
   get(fd, SOL_SOCKET, SO_ERROR, 0);  // the kernel notes ECONNABORTED
 }
 
+/// 0 or an errno; EINVAL: it is bound.
+int bind_local(int fd, const RepairTarget& target) {
+  const Name local =
+      name_of(get(fd, SOL_SOCKET, SO_DOMAIN, 0), target.tuple.local, target.tuple.local_port, target.ifindex);
+  if (local.bytes == 0) return EAFNOSUPPORT;
+  return ::bind(fd, local.get(), local.bytes) == 0 ? 0 : errno;
+}
+
 SocketMemory remember(int fd) {
   SocketMemory memory;
   memory.reuse_address = get(fd, SOL_SOCKET, SO_REUSEADDR, 0);
@@ -145,13 +153,12 @@ tto_helper_refusal connect_in_repair(int fd, const RepairTarget& target, const t
                                      const SocketMemory& memory) {
   const FourTuple& tuple = target.tuple;
   const int domain = get(fd, SOL_SOCKET, SO_DOMAIN, 0);
-  const Name local = name_of(domain, tuple.local, tuple.local_port, target.ifindex);
   const Name remote = name_of(domain, tuple.remote, tuple.remote_port, target.ifindex);
-  if (local.bytes == 0 || remote.bytes == 0) return TTO_REFUSED_BAD_SOCKET;
+  if (remote.bytes == 0) return TTO_REFUSED_BAD_SOCKET;
   // EINVAL: it has a port already; whether the right one shows below.
-  const int bound = ::bind(fd, local.get(), local.bytes) == 0 ? 0 : errno;
+  const int bound = bind_local(fd, target);
   set(fd, SOL_SOCKET, SO_REUSEADDR, memory.reuse_address);
-  if (bound != 0 && bound != EINVAL) return TTO_REFUSED_IN_USE;
+  if (bound != 0 && bound != EINVAL) return bound == EAFNOSUPPORT ? TTO_REFUSED_BAD_SOCKET : TTO_REFUSED_IN_USE;
   make_room(fd, restore, memory);
   const int user_mss = restore.peer_mss;
   if (user_mss >= kLeastUserMss && user_mss <= kMostUserMss) set(fd, IPPROTO_TCP, TCP_MAXSEG, user_mss);
@@ -177,28 +184,29 @@ tto_helper_refusal restore_socket(int fd, const RepairTarget& target, const tto_
   memory = remember(fd);
   if (!set(fd, IPPROTO_TCP, TCP_REPAIR, TCP_REPAIR_ON)) return TTO_REFUSED_BAD_SOCKET;
   const tto_helper_refusal refusal = connect_in_repair(fd, target, restore, memory);
-  if (refusal != TTO_REFUSED_NONE) abandon_socket(fd, memory);
+  if (refusal != TTO_REFUSED_NONE) abandon_socket(fd, target, memory);
   return refusal;
 }
 
 tto_helper_refusal finish_socket(int fd, const RepairTarget& target, uint32_t flags, const SocketMemory& memory) {
   if (!has_tuple(fd, target.tuple) || !is_connected_state(state_of(fd))) {
-    abandon_socket(fd, memory);
+    abandon_socket(fd, target, memory);
     return TTO_REFUSED_BAD_SOCKET;
   }
   set(fd, IPPROTO_TCP, TCP_REPAIR_QUEUE, TCP_NO_QUEUE);
   const int mode = (flags & TTO_HANDOVER_NO_PROBE) != 0 ? TCP_REPAIR_OFF_NO_WP : TCP_REPAIR_OFF;
   if (!set(fd, IPPROTO_TCP, TCP_REPAIR, mode) || !has_tuple(fd, target.tuple)) {
-    abandon_socket(fd, memory);
+    abandon_socket(fd, target, memory);
     return TTO_REFUSED_BAD_SOCKET;
   }
   give_back_options(fd, memory);
   return TTO_REFUSED_NONE;
 }
 
-void abandon_socket(int fd, const SocketMemory& memory) {
+void abandon_socket(int fd, const RepairTarget& target, const SocketMemory& memory) {
   for (int attempt = 0; attempt < kAbandonAttempts; ++attempt) {
-    disconnect(fd);
+    disconnect(fd);  // gives a port back that the kernel had chosen
+    bind_local(fd, target);
     set(fd, IPPROTO_TCP, TCP_REPAIR, TCP_REPAIR_OFF_NO_WP);
     if (state_of(fd) == TCP_CLOSE) break;
   }

@@ -32,8 +32,8 @@ tto_helper_refusal restore_socket(int fd, const RepairTarget& target, const tto_
                                   SocketMemory& memory);
 /// Out of repair mode, live. Refused: as abandon_socket() leaves it.
 tto_helper_refusal finish_socket(int fd, const RepairTarget& target, uint32_t flags, const SocketMemory& memory);
-/// Back to CLOSE without a word on the wire.
-void abandon_socket(int fd, const SocketMemory& memory);
+/// Back to CLOSE without a word on the wire, bound to the tuple's local side if that can be had.
+void abandon_socket(int fd, const RepairTarget& target, const SocketMemory& memory);
 
 /// The most a restored queue may hold, and what a larger wish becomes.
 inline constexpr uint32_t kMaxQueueBytes = 32u << 20;

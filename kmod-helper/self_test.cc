@@ -92,7 +92,7 @@ bool is_injection_received(const Injector& injector, int family) {
     return false;
   char byte = 0;  // the loopback device delivers within the send
   const bool is_received = ::recv(socket.get(), &byte, 1, MSG_DONTWAIT) == 1 && byte == 'x';
-  abandon_socket(socket.get(), memory);
+  abandon_socket(socket.get(), target, memory);
   return is_received;
 }
 
