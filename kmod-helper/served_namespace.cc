@@ -321,12 +321,13 @@ tto_helper_refusal ServedNamespace::attach(Device& device, const Nic& nic) {
   const bool is_foreign = status == EBUSY || status == EEXIST;
   if (status != 0 && !is_foreign && policy_.xdp_mode == XdpChoice::kAuto)
     status = steering_.attach_steer(device.nic_id, ifindex, XdpMode::kGeneric, device.link);
+  const bool is_news = !std::exchange(device.is_refused, status != 0);
   if (status == EBUSY || status == EEXIST) {
-    LOG_NOTICE("%s: not accelerated: another XDP program is attached", nic.name.c_str());
+    if (is_news) LOG_NOTICE("%s: not accelerated: another XDP program is attached", nic.name.c_str());
     return TTO_REFUSED_FOREIGN_XDP;
   }
   if (status != 0) {
-    LOG_ERROR("%s: cannot attach the steering program: errno %d", nic.name.c_str(), status);
+    if (is_news) LOG_ERROR("%s: cannot attach the steering program: errno %d", nic.name.c_str(), status);
     return TTO_REFUSED_NO_RESOURCE;
   }
   LOG_INFO("%s (nic %u): steering program attached, %s mode", nic.name.c_str(), device.nic_id,
@@ -346,6 +347,23 @@ void ServedNamespace::detach(Device& device) {
   }
   LOG_INFO("nic %u: steering program detached", device.nic_id);
   note_mode_change(device);
+}
+
+/// Nobody tells when a link is detached by force, so it is asked. Until it is back the kernel gets the frames, and answers
+/// those of connections that it does not know with RST.
+void ServedNamespace::keep_attached(Device& device) {
+  if (device.link.link) {
+    if (steering_.is_attached(device.link)) return;
+    LOG_WARNING("nic %u: somebody detached the steering program", device.nic_id);
+    steering_.detach_steer(device.nic_id, device.link);
+    note_mode_change(device);
+  }
+  if (device.holds == 0 && !steering_.nic_has_entries(device.nic_id)) return;  // whoever needs it next attaches it
+  for (const auto& [ifindex, nic] : nics_)
+    if (nic.device == device.ifindex) {
+      attach(device, nic);
+      return;
+    }
 }
 
 void ServedNamespace::note_mode_change(const Device& device) {
@@ -490,6 +508,7 @@ ServedNamespace::Changes ServedNamespace::refresh() {
 void ServedNamespace::maintain(Clock::time_point now) {
   const auto linger = std::chrono::milliseconds(policy_.detach_after_ms);
   for (auto& [ifindex, device] : devices_) {
+    keep_attached(device);
     if (!device.link.link || device.holds > 0 || now - device.idle_since < linger) continue;
     // Accepted connections have entries that no lease counts.
     if (steering_.nic_has_entries(device.nic_id)) {

@@ -82,6 +82,7 @@ class ServedNamespace {
   std::vector<tto_helper_event> take_mode_events();
 
   uint64_t cookie() const { return cookie_; }
+  int fd() const { return netns_.get(); }
   const std::map<int, Nic>& nics() const { return nics_; }
   tto_helper_nic describe(const Nic& nic) const;
 
@@ -103,7 +104,8 @@ class ServedNamespace {
 
   /// ttod ends before its clients: the links stay pinned.
   void leave();
-  /// The work that was put off: detaches devices long without entries, refreshes held next hops.
+  /// The work that was put off: detaches devices long without entries, attaches again where somebody else detached,
+  /// refreshes held next hops.
   void maintain(Clock::time_point now);
 
  private:
@@ -115,6 +117,7 @@ class ServedNamespace {
     uint32_t holds = 0;
     Clock::time_point filters_read;
     bool is_filtered = false;
+    bool is_refused = false;  // by the last attempt to attach
     Clock::time_point idle_since;
   };
   using NeighborId = std::pair<int, std::array<uint8_t, 16>>;  // interface, address
@@ -130,6 +133,7 @@ class ServedNamespace {
   bool is_filtered(Device& device, const Nic& nic);
   tto_helper_refusal attach(Device& device, const Nic& nic);
   void detach(Device& device);
+  void keep_attached(Device& device);
   void note_mode_change(const Device& device);
   void probe_neighbor(int ifindex, const std::array<uint8_t, 16>& address);
 

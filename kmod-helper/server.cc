@@ -13,6 +13,7 @@
 
 #include "kmod-helper/log.hh"
 #include "kmod-helper/netns.hh"
+#include "kmod-helper/orphans.hh"
 #include "kmod-helper/self_test.hh"
 
 #ifndef SO_PEERPIDFD
@@ -278,6 +279,10 @@ void Server::end_session(uint32_t id) {
     LOG_DEBUG("session %u (pid %d uid %u) ends", id, peer.pid, peer.uid);
   } else {
     LOG_LIMITED(kNotice, "session %u (pid %d uid %u) ends: %s", id, peer.pid, peer.uid, client.session.why().c_str());
+  }
+  for (const auto& [cookie, port] : client.ports) {
+    const size_t reset = reset_orphans(steering_, *port.netns, port.slot, port.region.get());
+    if (reset > 0) LOG_LIMITED(kInfo, "session %u (pid %d): %zu connections reset", id, peer.pid, reset);
   }
   // The ports first: from here on nothing of this client is steered or sent.
   for (const auto& [cookie, port] : client.ports) ports_.give_back(port.slot);

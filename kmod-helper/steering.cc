@@ -298,6 +298,12 @@ void Steering::detach_steer(uint32_t nic, SteerLink& link) {
   link.mode = XdpMode::kNone;
 }
 
+bool Steering::is_attached(const SteerLink& link) const {
+  bpf_link_info info{};
+  uint32_t bytes = sizeof info;
+  return bpf_obj_get_info_by_fd(link.link.get(), &info, &bytes) == 0 && info.xdp.ifindex != 0;
+}
+
 int Steering::txcheck_program() const { return bpf_program__fd(txcheck_->progs.tto_txcheck); }
 int Steering::xsk_program() const { return bpf_program__fd(xsk_->progs.tto_xsk); }
 

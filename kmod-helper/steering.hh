@@ -73,6 +73,8 @@ class Steering {
   /// program is there. Returns 0 or an errno.
   int attach_steer(uint32_t nic, uint32_t ifindex, XdpMode mode, SteerLink& out);
   void detach_steer(uint32_t nic, SteerLink& link);
+  /// False: somebody else detached it, or the device is gone.
+  bool is_attached(const SteerLink& link) const;
   int txcheck_program() const;
   int xsk_program() const;
 

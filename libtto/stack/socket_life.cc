@@ -140,7 +140,10 @@ bool Stack::Impl::evict_time_wait() {
 // is no new one: the kernel's would be as unreachable.
 void Stack::Impl::resolve_again(Socket& s, Instant now) {
   const auto hop = environment.next_hop(s.key_.tuple.remote, &s.key_.tuple.local, s.bound_ifindex_);
-  if (!hop.has_value()) return;
+  if (!hop.has_value()) {
+    if (hop.error() == stats::Counter::kernel_no_route) s.connection_.on_unreachable(ENETUNREACH);
+    return;
+  }
   if (s.ifindex_ == 0) s.ifindex_ = hop->ifindex;
   // The flow's steering entry is bound to its interface and VLAN; only the next hop on it can change.
   if (hop->ifindex != s.ifindex_ || hop->headers.vlan != s.key_.vlan) return;

@@ -7,6 +7,7 @@ namespace tto::tcp {
 
 void Connection::on_acknowledgement(const Arrival& a) {
   probes_unanswered_ = 0;
+  events_.soft_error = 0;  // something got through
   const StreamOffset una_before = snd_.una;
   const uint64_t flight_before = snd_.flight();
   const bool was_limited = una_before < cwnd_limited_until_;

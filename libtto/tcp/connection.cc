@@ -175,6 +175,10 @@ void Connection::on_icmp_error(int error, bool is_hard, wire::Seq32 quoted, Inst
   events_.soft_error = error;
 }
 
+void Connection::on_unreachable(int error) {
+  if (state_ != State::kClosed) events_.soft_error = error;
+}
+
 void Connection::on_path_mtu(uint16_t mtu_bytes, wire::Seq32 quoted, Instant now) {
   const StreamOffset seq = quoted.widen_near(snd_.una);
   if (seq >= snd_.una && seq < snd_.nxt) on_route_mtu(mtu_bytes, now);

@@ -89,6 +89,8 @@ class Connection {
   void on_deadline(Instant now);
   /// ICMP unreachable and time exceeded, already matched to this connection; `quoted` is the quoted sequence number.
   void on_icmp_error(int error, bool is_hard, wire::Seq32 quoted, Instant now);
+  /// This host has no way to the peer (any more): the reason to give if the connection dies of it.
+  void on_unreachable(int error);
   /// Path MTU learned (bytes of the IP packet). Ignored unless `quoted` lies in [snd.una, snd.nxt) (R79).
   void on_path_mtu(uint16_t mtu_bytes, wire::Seq32 quoted, Instant now);
   /// The same from the routing table, which nobody can forge: counts with nothing in flight too.

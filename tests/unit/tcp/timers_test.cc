@@ -133,6 +133,36 @@ TEST_F(Timers, R39_user_timeout_and_soft_error) {
   EXPECT_EQ(c.events().error, EHOSTUNREACH);
 }
 
+TEST_F(Timers, R39_a_route_that_is_lost_is_the_reason_given) {
+  config.user_timeout = seconds(7);
+  connect_plain();
+  write(1000);
+  out();
+  c.on_unreachable(ENETUNREACH);
+  while (c.state() != State::kClosed) {
+    ASSERT_TRUE(to_deadline());
+    out();
+  }
+  EXPECT_EQ(c.events().error, ENETUNREACH);
+}
+
+TEST_F(Timers, R78_an_acknowledgement_ends_a_soft_error) {
+  config.user_timeout = seconds(7);
+  connect_plain();
+  write(1000);
+  out();
+  c.on_icmp_error(EHOSTUNREACH, false, {kIss + 1}, now);
+  in(kAck, 1, 1001);
+  EXPECT_EQ(c.take_soft_error(), 0);
+  write(1000);
+  out();
+  while (c.state() != State::kClosed) {
+    ASSERT_TRUE(to_deadline());
+    out();
+  }
+  EXPECT_EQ(c.events().error, ETIMEDOUT);
+}
+
 TEST_F(Timers, R40_probes_go_on_as_long_as_they_are_answered) {
   connect_plain();
   peer_window = 0;
