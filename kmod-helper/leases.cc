@@ -37,6 +37,17 @@ tto_flow_key flow_key(const Nic& nic, const tto_helper_flow& flow) {
   return key;
 }
 
+tto::wire::FourTuple tuple_of(const tto_helper_flow& flow) {
+  tto::wire::FourTuple tuple;
+  std::memcpy(tuple.local.bytes.data(), flow.local, 16);
+  std::memcpy(tuple.remote.bytes.data(), flow.remote, 16);
+  tuple.local_port = flow.local_port;
+  tuple.remote_port = flow.remote_port;
+  return tuple;
+}
+
+size_t left_of(size_t limit, size_t used) { return used < limit ? limit - used : 0; }
+
 /// Is the port the socket's own at this address? It may be another user's in the other family, or on another device.
 bool may_use(const Placeholder& bound, const IpAddress& local, uint32_t ifindex) {
   if (bound.bound_ifindex != 0 && static_cast<uint32_t>(bound.bound_ifindex) != ifindex) return false;
@@ -82,8 +93,9 @@ Leases::Leases(Steering& steering, const Policy& policy)
   if (!watch_) throw std::system_error(errno, std::generic_category(), "epoll");
 }
 
-bool Leases::Counts::is_full(const LeaseOwner& owner, size_t per_process, size_t per_user) const {
-  return value_of(of_process, owner.pid) >= per_process || value_of(of_user, owner.uid) >= per_user;
+size_t Leases::Counts::left(const LeaseOwner& owner, size_t per_process, size_t per_user) const {
+  return std::min(left_of(per_process, value_of(of_process, owner.pid)),
+                  left_of(per_user, value_of(of_user, owner.uid)));
 }
 
 void Leases::Counts::add(const LeaseOwner& owner) {
@@ -180,7 +192,7 @@ tto_helper_refusal Leases::install(uint64_t id, Listen& lease) {
 }
 
 tto_helper_grant Leases::listen(const LeaseOwner& owner, ServedNamespace& netns, ClientSocket placeholder) {
-  if (listen_counts_.is_full(owner, policy_.limits.listens_per_process, policy_.limits.listens_per_user))
+  if (listen_counts_.left(owner, policy_.limits.listens_per_process, policy_.limits.listens_per_user) == 0)
     return refused(TTO_REFUSED_LIMIT);
   const std::optional<Placeholder>& bound = placeholder.bound;
   // A socket that is bound only proves nothing: with SO_REUSEADDR somebody else may be listening on its port.
@@ -200,39 +212,29 @@ tto_helper_grant Leases::listen(const LeaseOwner& owner, ServedNamespace& netns,
   return grant;
 }
 
-tto_helper_grant Leases::open_flow(const LeaseOwner& owner, ServedNamespace& netns, ClientSocket placeholder,
-                                   const tto_helper_flow& flow) {
-  if (flow_counts_.is_full(owner, policy_.limits.flows_per_process, policy_.limits.flows_per_user))
-    return refused(TTO_REFUSED_LIMIT);
-  const std::optional<Placeholder>& bound = placeholder.bound;
-  tto::wire::FourTuple tuple;
-  std::memcpy(tuple.local.bytes.data(), flow.local, 16);
-  std::memcpy(tuple.remote.bytes.data(), flow.remote, 16);
-  tuple.local_port = flow.local_port;
-  tuple.remote_port = flow.remote_port;
-  if (!bound || bound->is_listening || bound->port != flow.local_port || flow.remote_port == 0 ||
-      tuple.local.is_v4() != tuple.remote.is_v4() || !may_use(*bound, tuple.local, flow.ifindex))
-    return refused(TTO_REFUSED_BAD_SOCKET);
-  const auto nic = netns.nics().find(static_cast<int>(flow.ifindex));
-  if (nic == netns.nics().end() || nic->second.addresses.count(tuple.local.bytes) == 0)
-    return refused(TTO_REFUSED_NO_NIC);
-
+/// Whether this owner may have the tuple, and which NIC it is on. Does not look at who else has it.
+tto_helper_refusal Leases::check_flow(const LeaseOwner& owner, const ServedNamespace& netns,
+                                      const tto_helper_flow& flow, const Nic** nic) const {
+  const tto::wire::FourTuple tuple = tuple_of(flow);
+  const auto at = netns.nics().find(static_cast<int>(flow.ifindex));
+  if (at == netns.nics().end() || at->second.addresses.count(tuple.local.bytes) == 0) return TTO_REFUSED_NO_NIC;
+  *nic = &at->second;
   PolicyRequest request;
   request.uid = owner.uid;
   request.gid = owner.gid;
-  request.interface = nic->second.name;
+  request.interface = at->second.name;
   request.local = tuple.local;
   request.remote = tuple.remote;
   request.local_port = flow.local_port;
   request.remote_port = flow.remote_port;
-  if (!is_allowed(policy_, request)) return refused(TTO_REFUSED_POLICY);
-  const auto [is_known, cookie] = netns.kernel_socket(tuple, flow.ifindex);
-  if (!is_known) return refused(TTO_REFUSED_NO_RESOURCE);
-  if (cookie != 0) return refused(TTO_REFUSED_IN_USE);
+  return is_allowed(policy_, request) ? TTO_REFUSED_NONE : TTO_REFUSED_POLICY;
+}
 
-  const tto_helper_refusal refusal = netns.hold(nic->second);
+tto_helper_grant Leases::install_flow(const LeaseOwner& owner, ServedNamespace& netns, const Nic& nic,
+                                      const tto_helper_flow& flow, Fd placeholder, bool is_leased) {
+  const tto_helper_refusal refusal = netns.hold(nic);
   if (refusal != TTO_REFUSED_NONE) return refused(refusal);
-  const tto_flow_key key = flow_key(nic->second, flow);
+  const tto_flow_key key = flow_key(nic, flow);
   const int status = steering_.add_flow(key, owner.slot);
   if (status != 0) {
     netns.drop(key.nic);
@@ -242,13 +244,71 @@ tto_helper_grant Leases::open_flow(const LeaseOwner& owner, ServedNamespace& net
   grant.grant_id = next_id_++;
   IpAddress next_hop;
   std::memcpy(next_hop.bytes.data(), flow.next_hop, 16);
-  if (const std::optional<Mac> mac = netns.hold_next_hop(nic->first, next_hop))
+  if (const std::optional<Mac> mac = netns.hold_next_hop(nic.ifindex, next_hop))
     std::memcpy(grant.next_hop_mac, mac->data(), 6);
   flow_counts_.add(owner);
-  auto held = std::make_shared<const Fd>(std::move(placeholder.fd));
-  watch(grant.grant_id, *held);
-  flows_.emplace(grant.grant_id, Flow{owner, &netns, std::move(held), key, nic->first, next_hop});
+  auto held = std::make_shared<const Fd>(std::move(placeholder));
+  if (is_leased) {
+    ++lease_counts_[owner.uid];
+  } else {
+    watch(grant.grant_id, *held);
+  }
+  flows_.emplace(grant.grant_id, Flow{owner, &netns, std::move(held), is_leased, key, nic.ifindex, next_hop});
   return grant;
+}
+
+tto_helper_grant Leases::open_flow(const LeaseOwner& owner, ServedNamespace& netns, ClientSocket placeholder,
+                                   const tto_helper_flow& flow) {
+  if (flow_counts_.left(owner, policy_.limits.flows_per_process, policy_.limits.flows_per_user) == 0)
+    return refused(TTO_REFUSED_LIMIT);
+  const std::optional<Placeholder>& bound = placeholder.bound;
+  const tto::wire::FourTuple tuple = tuple_of(flow);
+  if (!bound || bound->is_listening || bound->port != flow.local_port || flow.remote_port == 0 ||
+      tuple.local.is_v4() != tuple.remote.is_v4() || !may_use(*bound, tuple.local, flow.ifindex))
+    return refused(TTO_REFUSED_BAD_SOCKET);
+  const Nic* nic = nullptr;
+  if (const tto_helper_refusal refusal = check_flow(owner, netns, flow, &nic); refusal != TTO_REFUSED_NONE)
+    return refused(refusal);
+  const auto [is_known, cookie] = netns.kernel_socket(tuple, flow.ifindex);
+  if (!is_known) return refused(TTO_REFUSED_NO_RESOURCE);
+  if (cookie != 0) return refused(TTO_REFUSED_IN_USE);
+  return install_flow(owner, netns, *nic, flow, std::move(placeholder.fd), false);
+}
+
+tto_helper_refusal Leases::lease(const LeaseOwner& owner, ServedNamespace& netns, const tto_helper_lease& wish,
+                                 tto_helper_leased& out) {
+  tto_helper_flow flow{};
+  std::memcpy(flow.local, wish.local, 16);
+  std::memcpy(flow.remote, wish.remote, 16);
+  std::memcpy(flow.next_hop, wish.next_hop, 16);
+  flow.remote_port = wish.remote_port;
+  flow.ifindex = wish.ifindex;
+  const tto::wire::FourTuple tuple = tuple_of(flow);
+  if (wish.remote_port == 0 || tuple.local.is_v4() != tuple.remote.is_v4()) return TTO_REFUSED_BAD_SOCKET;
+  // Before anything is reserved. The rules may speak of local ports too: each is asked about again below.
+  const auto nic_at = netns.nics().find(static_cast<int>(wish.ifindex));
+  if (nic_at == netns.nics().end() || nic_at->second.addresses.count(tuple.local.bytes) == 0) return TTO_REFUSED_NO_NIC;
+  const Limits& limits = policy_.limits;
+  const size_t left_of_flows = flow_counts_.left(owner, limits.flows_per_process, limits.flows_per_user);
+  const size_t left_of_leases = left_of(limits.leases_per_user, value_of(lease_counts_, owner.uid));
+  const size_t count = std::min({size_t{wish.count}, left_of_flows, left_of_leases});
+  if (count == 0) return TTO_REFUSED_LIMIT;
+  // No kernel connection can have a tuple of these: nobody else may bind the port at this address while we have it.
+  tto_helper_refusal first = TTO_REFUSED_NO_RESOURCE;
+  for (ReservedPort& reserved : netns.reserve_ports(tuple.local, count)) {
+    flow.local_port = reserved.port;
+    const Nic* nic = nullptr;
+    tto_helper_grant grant = refused(check_flow(owner, netns, flow, &nic));
+    if (grant.reason == TTO_REFUSED_NONE)
+      grant = install_flow(owner, netns, *nic, flow, std::move(reserved.socket), true);
+    if (grant.grant_id == 0) {
+      first = static_cast<tto_helper_refusal>(grant.reason);
+      continue;
+    }
+    std::memcpy(out.next_hop_mac, grant.next_hop_mac, 6);
+    out.tuples[out.count++] = {grant.grant_id, reserved.port, {}};
+  }
+  return out.count > 0 ? TTO_REFUSED_NONE : first;
 }
 
 void Leases::end(std::map<uint64_t, Listen>::iterator at) {
@@ -265,6 +325,7 @@ void Leases::end(std::map<uint64_t, Flow>::iterator at) {
   flow.netns->drop_next_hop(flow.ifindex, flow.next_hop);
   flow.netns->drop(flow.key.nic);
   flow_counts_.remove(flow.owner);
+  if (flow.is_leased) count_down(lease_counts_, flow.owner.uid);
   ::epoll_ctl(watch_.get(), EPOLL_CTL_DEL, flow.placeholder->get(), nullptr);
   flows_.erase(at);
 }
@@ -326,7 +387,7 @@ void Leases::add_recheck(std::map<uint32_t, Rechecks>& to, uint64_t grant) const
     Rechecks& list = to[at->second.owner.session];
     list.owner = at->second.owner;
     list.of_session.push_back({grant, at->second.placeholder, at->second.bound.port, true});
-  } else if (const auto flow = flows_.find(grant); flow != flows_.end()) {
+  } else if (const auto flow = flows_.find(grant); flow != flows_.end() && !flow->second.is_leased) {
     Rechecks& list = to[flow->second.owner.session];
     list.owner = flow->second.owner;
     list.of_session.push_back({grant, flow->second.placeholder, ntohs(flow->second.key.local_port), false});

@@ -44,6 +44,9 @@ class Leases {
   /// Does the item name a flow of this very port: a grant with its tuple, or an accepted connection?
   bool has_flow(const LeaseOwner& owner, const ServedNamespace& netns, const tto_helper_release_item& item) const;
   void release_flow(const LeaseOwner& owner, const ServedNamespace& netns, const tto_helper_release_item& item);
+  /// Flows whose local ports are reserved by sockets of ttod's own. Fills `out` but for the header.
+  tto_helper_refusal lease(const LeaseOwner& owner, ServedNamespace& netns, const tto_helper_lease& wish,
+                           tto_helper_leased& out);
   /// False: no such grant of this owner's session.
   bool release(uint32_t session, uint64_t grant_id);
   /// The entry that the transmit check made for an accepted connection.
@@ -82,12 +85,17 @@ class Leases {
   struct Flow {
     LeaseOwner owner;
     ServedNamespace* netns;
-    std::shared_ptr<const Fd> placeholder;
+    std::shared_ptr<const Fd> placeholder;  // the client's, or what reserves the port of a lease
+    bool is_leased;
     tto_flow_key key;
     int ifindex;
     tto::wire::IpAddress next_hop;
   };
 
+  tto_helper_refusal check_flow(const LeaseOwner& owner, const ServedNamespace& netns, const tto_helper_flow& flow,
+                                const Nic** nic) const;
+  tto_helper_grant install_flow(const LeaseOwner& owner, ServedNamespace& netns, const Nic& nic,
+                                const tto_helper_flow& flow, Fd placeholder, bool is_leased);
   tto_helper_refusal install(uint64_t id, Listen& lease);
   tto_helper_refusal install_key(uint64_t id, Listen& lease, const Nic& nic, const tto_listen_key& key);
   void remove_key(uint64_t id, const tto_listen_key& key);
@@ -101,7 +109,7 @@ class Leases {
   struct Counts {
     std::map<int, size_t> of_process;
     std::map<uint32_t, size_t> of_user;
-    bool is_full(const LeaseOwner& owner, size_t per_process, size_t per_user) const;
+    size_t left(const LeaseOwner& owner, size_t per_process, size_t per_user) const;
     void add(const LeaseOwner& owner);
     void remove(const LeaseOwner& owner);
   };
@@ -109,12 +117,13 @@ class Leases {
   Steering& steering_;
   const Policy& policy_;
   uint64_t next_id_ = 1;
-  uint64_t next_recheck_ = 0;  // grant
+  uint64_t next_recheck_ = 0;   // grant
   std::set<uint64_t> changed_;  // grants whose sockets changed their state
   std::map<uint64_t, Listen> listens_;
   std::map<uint64_t, Flow> flows_;
   Counts listen_counts_, flow_counts_;
   Fd watch_;                                                                         // an epoll set of all placeholders
+  std::map<uint32_t, size_t> lease_counts_;                                          // by user: reserved ports
   std::map<tto_listen_key, std::vector<uint64_t>, ByBytes<tto_listen_key>> groups_;  // the listens behind an entry
 };
 

@@ -254,6 +254,7 @@ Policy parse_policy(std::string_view text, const std::string& file_name) {
                        {"listens_per_process", r.number(l.listens_per_process, 0, 1u << 16)},
                        {"flows_per_user", r.number(l.flows_per_user, 0, 1u << 20)},
                        {"flows_per_process", r.number(l.flows_per_process, 0, 1u << 20)},
+                       {"leases_per_user", r.number(l.leases_per_user, 0, 1u << 20)},
                        {"frames_per_port", r.number(l.frames_per_port, 256, 1u << 20)},
                        {"pinned_mib_per_user", r.number(l.pinned_mib_per_user, 1, 1u << 24)}});
             }},
@@ -296,7 +297,8 @@ std::string print_policy(const Policy& p) {
       << "\nsessions_per_process = " << l.sessions_per_process << "\nports_per_user = " << l.ports_per_user
       << "\nports_per_process = " << l.ports_per_process << "\nlistens_per_user = " << l.listens_per_user
       << "\nlistens_per_process = " << l.listens_per_process << "\nflows_per_user = " << l.flows_per_user
-      << "\nflows_per_process = " << l.flows_per_process << "\nframes_per_port = " << l.frames_per_port
+      << "\nflows_per_process = " << l.flows_per_process << "\nleases_per_user = " << l.leases_per_user
+      << "\nframes_per_port = " << l.frames_per_port
       << "\npinned_mib_per_user = " << l.pinned_mib_per_user << "\n";
   if (!p.rules.empty()) out << "\n# and " << p.rules.size() << " [[rule]] entries, in the order of the file\n";
   return out.str();

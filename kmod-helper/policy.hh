@@ -45,7 +45,8 @@ struct Limits {
   uint32_t sessions_per_user = 256, sessions_per_process = 16;
   uint32_t ports_per_user = 64, ports_per_process = 8;
   uint32_t listens_per_user = 2048, listens_per_process = 256;
-  uint32_t flows_per_user = 131072, flows_per_process = 65536;  // opened, and the same number accepted
+  uint32_t flows_per_user = 131072, flows_per_process = 65536;  // opened or leased, and the same number accepted
+  uint32_t leases_per_user = 16384;  // local ports that ttod reserves for him, in all namespaces together
   uint32_t frames_per_port = 65536;
   uint64_t pinned_mib_per_user = 2048;
 };

@@ -5,6 +5,7 @@
 #include <linux/if_arp.h>
 #include <linux/if_link.h>
 #include <linux/in.h>
+#include <linux/in6.h>
 #include <linux/inet_diag.h>
 #include <linux/neighbour.h>
 #include <linux/sock_diag.h>
@@ -424,6 +425,29 @@ std::optional<Mac> ServedNamespace::hold_next_hop(int ifindex, const tto::wire::
 void ServedNamespace::drop_next_hop(int ifindex, const tto::wire::IpAddress& next_hop) {
   const auto at = held_next_hops_.find({ifindex, next_hop.bytes});
   if (at != held_next_hops_.end() && --at->second == 0) held_next_hops_.erase(at);
+}
+
+std::vector<ReservedPort> ServedNamespace::reserve_ports(const tto::wire::IpAddress& address, size_t count) {
+  std::vector<ReservedPort> reserved;
+  NetnsScope inside(netns_.get());
+  for (size_t i = 0; i < count; ++i) {
+    ReservedPort one;
+    one.socket.reset(::socket(address.is_v4() ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_TCP));
+    if (!one.socket) break;
+    sockaddr_in v4{};
+    v4.sin_family = AF_INET;
+    if (address.is_v4()) v4.sin_addr.s_addr = address.v4();
+    sockaddr_in6 v6{};
+    v6.sin6_family = AF_INET6;
+    std::memcpy(&v6.sin6_addr, address.bytes.data(), 16);
+    auto* name = address.is_v4() ? reinterpret_cast<sockaddr*>(&v4) : reinterpret_cast<sockaddr*>(&v6);
+    socklen_t bytes = address.is_v4() ? sizeof v4 : sizeof v6;
+    // Not SO_REUSEADDR: the port would not be ours alone.
+    if (::bind(one.socket.get(), name, bytes) != 0 || ::getsockname(one.socket.get(), name, &bytes) != 0) break;
+    one.port = be16toh(address.is_v4() ? v4.sin_port : v6.sin6_port);
+    reserved.push_back(std::move(one));
+  }
+  return reserved;
 }
 
 /// A dump tells a kernel that has no diagnosis of TCP (ENOENT) from one that finds nothing; a lookup does not.

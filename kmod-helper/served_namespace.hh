@@ -61,6 +61,12 @@ struct Nic {
   std::set<std::array<uint8_t, 16>> addresses;
 };
 
+/// A local port that nobody else gets while the socket is open.
+struct ReservedPort {
+  Fd socket;
+  uint16_t port = 0;
+};
+
 class ServedNamespace {
  public:
   ServedNamespace(Steering& steering, NicNumbers& numbers, const Policy& policy, Fd netns, uint64_t cookie);
@@ -94,6 +100,8 @@ class ServedNamespace {
   std::optional<Mac> hold_next_hop(int ifindex, const tto::wire::IpAddress& next_hop);
   void drop_next_hop(int ifindex, const tto::wire::IpAddress& next_hop);
 
+  /// At most `count` ports of the kernel's choice at this address, for connections that are not its own.
+  std::vector<ReservedPort> reserve_ports(const tto::wire::IpAddress& address, size_t count);
   /// The kernel's socket of this very tuple, as frames of that interface find it.
   struct KernelSocket {
     bool is_known = false;  // false: the kernel does not say

@@ -497,6 +497,16 @@ void Server::inject(uint32_t session, uint64_t handover_id, std::span<uint8_t> p
   handovers_.inject(session, handover_id, packet);
 }
 
+tto_helper_refusal Server::lease(uint32_t session, const Peer& peer, const tto_helper_lease& wish,
+                                 tto_helper_leased& out) {
+  tto_helper_refusal refusal = TTO_REFUSED_BAD_SOCKET;
+  for (const auto& [cookie, port] : clients_.at(session).ports)
+    if (port.slot == wish.slot)
+      refusal = leases_.lease({session, port.slot, peer.uid, peer.gid, peer.pid}, *port.netns, wish, out);
+  if (refusal != TTO_REFUSED_NONE) audit(peer, "leases", refusal);
+  return refusal;
+}
+
 void Server::release(uint32_t session, const tto_helper_release_item& item) {
   if (item.grant_id != 0) {
     leases_.release(session, item.grant_id);

@@ -48,6 +48,8 @@ class Server : public SessionHost {
   std::optional<HandoverAnswer> end_handover(uint32_t session, const Peer& peer, uint64_t handover_id,
                                              uint32_t flags) override;
   void inject(uint32_t session, uint64_t handover_id, std::span<uint8_t> packet) override;
+  tto_helper_refusal lease(uint32_t session, const Peer& peer, const tto_helper_lease& wish,
+                           tto_helper_leased& out) override;
   void release(uint32_t session, const tto_helper_release_item& item) override;
   bool await_closes(uint32_t session) override { return !pool_.has_work(session) && ttod::await_closes(session); }
 

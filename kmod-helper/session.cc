@@ -114,6 +114,8 @@ bool Session::on_message(std::span<const std::byte> message, std::vector<Fd>& fd
       return on_listen(message, fds);
     case TTO_HELPER_OPEN_FLOWS:
       return on_open_flows(message, fds);
+    case TTO_HELPER_LEASE:
+      return on_lease(message, fds);
     case TTO_HELPER_RELEASE:
       return on_release(message, fds);
     case TTO_HELPER_HANDOVER:
@@ -198,6 +200,18 @@ bool Session::answer_open_flows(const tto_helper_open_flows& request, SessionHos
     granted.grants[i] = host_.open_flow(id_, peer_, request.flows[i], std::move(sockets[i]));
   return send(&granted, offsetof(tto_helper_granted, grants) + granted.count * sizeof granted.grants[0],
               TTO_HELPER_GRANTED);
+}
+
+bool Session::on_lease(std::span<const std::byte> message, const std::vector<Fd>& fds) {
+  tto_helper_lease wish{};
+  if (!read_fixed(message, wish) || wish.reserved != 0 || wish.count < 1 || wish.count > TTO_HELPER_MAX_LEASE ||
+      !fds.empty())
+    return malformed("LEASE");
+  tto_helper_leased leased{};
+  const tto_helper_refusal refusal = host_.lease(id_, peer_, wish, leased);
+  if (refusal != TTO_REFUSED_NONE) return refuse(refusal);
+  return send(&leased, offsetof(tto_helper_leased, tuples) + leased.count * sizeof leased.tuples[0],
+              TTO_HELPER_LEASED);
 }
 
 bool Session::on_release(std::span<const std::byte> message, const std::vector<Fd>& fds) {

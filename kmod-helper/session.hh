@@ -50,6 +50,9 @@ class SessionHost {
   virtual std::optional<HandoverAnswer> end_handover(uint32_t session, const Peer& peer, uint64_t handover_id,
                                                      uint32_t flags) = 0;
   virtual void inject(uint32_t session, uint64_t handover_id, std::span<uint8_t> packet) = 0;
+  /// Fills `out` but for the header; at least one tuple if it is not refused.
+  virtual tto_helper_refusal lease(uint32_t session, const Peer& peer, const tto_helper_lease& wish,
+                                   tto_helper_leased& out) = 0;
   virtual void release(uint32_t session, const tto_helper_release_item& item) = 0;
   /// Is every descriptor closed that the session sent and does not use any more? If not, the host calls the session's
   /// answer_release() when that may have changed.
@@ -85,6 +88,7 @@ class Session {
   bool on_open_port(std::span<const std::byte> message, std::vector<Fd>& fds);
   bool on_listen(std::span<const std::byte> message, std::vector<Fd>& fds);
   bool on_open_flows(std::span<const std::byte> message, std::vector<Fd>& fds);
+  bool on_lease(std::span<const std::byte> message, const std::vector<Fd>& fds);
   bool on_release(std::span<const std::byte> message, const std::vector<Fd>& fds);
   bool on_handover(std::span<const std::byte> message, std::vector<Fd>& fds);
   bool on_handover_end(std::span<const std::byte> message, const std::vector<Fd>& fds);

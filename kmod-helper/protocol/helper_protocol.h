@@ -10,6 +10,7 @@
  *   OPEN_PORT   fds: a TCP socket          PORT       fds: XSK, region memfd    | REFUSED
  *   LISTEN      fds: the placeholder       GRANTED (one grant)                  | REFUSED
  *   OPEN_FLOWS  fds: one placeholder each  GRANTED (one grant per flow, each with its own result)
+ *   LEASE       (a destination, how many)  LEASED (local ports, a grant each)   | REFUSED
  *   RELEASE     (grants or tuples)         - | GRANTED (no grants), if it wants an answer
  *   HANDOVER    fds: the placeholder       RESTORING (it is in repair mode)     | REFUSED (it is as it was)
  *   HANDOVER_END                           HANDED_OVER (it is the kernel's)     | REFUSED (it is in CLOSE)
@@ -28,6 +29,7 @@
 #define TTO_HELPER_DEFAULT_PATH "/run/tto/ttod.sock"
 #define TTO_HELPER_MAX_MESSAGE 8192u
 #define TTO_HELPER_MAX_BATCH 64u
+#define TTO_HELPER_MAX_LEASE 128u
 #define TTO_HELPER_MAX_NICS 32u
 
 enum tto_helper_type {
@@ -39,13 +41,15 @@ enum tto_helper_type {
   TTO_HELPER_HANDOVER = 6,
   TTO_HELPER_HANDOVER_END = 7,
   TTO_HELPER_INJECT = 8,
+  TTO_HELPER_LEASE = 9,
   TTO_HELPER_WELCOME = 129,
   TTO_HELPER_PORT = 130,
   TTO_HELPER_GRANTED = 131,
   TTO_HELPER_REFUSED = 132,
   TTO_HELPER_EVENT = 133,
   TTO_HELPER_RESTORING = 134,
-  TTO_HELPER_HANDED_OVER = 135
+  TTO_HELPER_HANDED_OVER = 135,
+  TTO_HELPER_LEASED = 136
 };
 
 /* Why ttod refuses; the client counts it as the fd's fallback reason. */
@@ -163,6 +167,33 @@ struct tto_helper_granted {
   uint32_t count;
   uint32_t reserved;
   struct tto_helper_grant grants[TTO_HELPER_MAX_BATCH];
+};
+
+/* Tuples to one destination, for which ttod chooses and reserves the local ports itself: no placeholder is bound. One
+ * connection after another may use a tuple until it is released. */
+struct tto_helper_lease {
+  struct tto_helper_header header;
+  uint32_t slot;  /* of the session's port in the namespace that is meant */
+  uint32_t count; /* wish, 1 to TTO_HELPER_MAX_LEASE */
+  uint8_t local[16], remote[16];
+  uint16_t remote_port;
+  uint16_t reserved;
+  uint32_t ifindex;
+  uint8_t next_hop[16];
+};
+
+struct tto_helper_leased_tuple {
+  uint64_t grant_id;
+  uint16_t local_port;
+  uint16_t reserved[3];
+};
+
+struct tto_helper_leased {
+  struct tto_helper_header header;
+  uint32_t count;          /* at least 1; may be fewer than asked for */
+  uint8_t next_hop_mac[6]; /* as in tto_helper_grant */
+  uint8_t reserved[2];
+  struct tto_helper_leased_tuple tuples[TTO_HELPER_MAX_LEASE];
 };
 
 struct tto_helper_release_item {

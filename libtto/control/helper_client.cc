@@ -20,6 +20,7 @@ constexpr int64_t kMillisecondNs = 1'000'000;
 
 constexpr size_t kGrantsOffset = offsetof(tto_helper_granted, grants);
 constexpr size_t kFlowsOffset = offsetof(tto_helper_open_flows, flows);
+constexpr size_t kTuplesOffset = offsetof(tto_helper_leased, tuples);
 constexpr size_t kPacketOffset = offsetof(tto_helper_inject, packet);
 constexpr size_t kItemsOffset = offsetof(tto_helper_release, items);
 
@@ -54,6 +55,7 @@ struct HelperClient::Answer {
     tto_helper_port port;
     tto_helper_granted granted;
     tto_helper_event event;
+    tto_helper_leased leased;
     tto_helper_restoring restoring;
     tto_helper_handed_over handed_over;
     std::byte raw[TTO_HELPER_MAX_MESSAGE];
@@ -132,7 +134,10 @@ bool HelperClient::send(void* message, size_t bytes, tto_helper_type type, std::
   const int64_t deadline = now_ns() + kAnswerMs * kMillisecondNs;
   for (;;) {
     const ssize_t sent = sys::sendmsg(fd_, &out, MSG_NOSIGNAL);
-    if (sent == static_cast<ssize_t>(bytes)) return true;
+    if (sent == static_cast<ssize_t>(bytes)) {
+      if (counters_ != nullptr) counters_->add(stats::Counter::helper_call);
+      return true;
+    }
     if (sent == -EINTR) continue;
     if (sent == -EAGAIN && wait_until(fd_, POLLOUT, deadline) == 1) continue;
     lose();
@@ -272,6 +277,24 @@ bool HelperClient::open_flows(std::span<const tto_helper_flow> flows, std::span<
     done += count;
   }
   return true;
+}
+
+Expected<uint32_t, tto_helper_refusal> HelperClient::lease(const tto_helper_lease& wish,
+                                                           std::span<tto_helper_leased_tuple> tuples,
+                                                           wire::MacAddress& mac) {
+  tto_helper_lease message = wish;
+  if (message.count > tuples.size()) message.count = static_cast<uint32_t>(tuples.size());
+  Answer answer;
+  if (!send(&message, sizeof message, TTO_HELPER_LEASE, {}) || !wait_answer(answer))
+    return Unexpected{TTO_REFUSED_NO_RESOURCE};
+  answer.close_fds();
+  const tto_helper_leased& leased = answer.body.leased;
+  if (answer.header.type != TTO_HELPER_LEASED || leased.count == 0 || leased.count > message.count ||
+      answer.bytes != kTuplesOffset + leased.count * sizeof leased.tuples[0])
+    return Unexpected{refusal_of(answer)};
+  std::memcpy(tuples.data(), leased.tuples, leased.count * sizeof leased.tuples[0]);
+  std::memcpy(mac.bytes.data(), leased.next_hop_mac, 6);
+  return leased.count;
 }
 
 void HelperClient::release(const tto_helper_release_item& item) {

@@ -10,6 +10,8 @@
 #include "kmod-helper/protocol/helper_protocol.h"
 #include "libtto/base/result.hh"
 #include "libtto/base/time.hh"
+#include "libtto/stats/counters.hh"
+#include "libtto/wire/address.hh"
 
 namespace tto::control {
 
@@ -46,6 +48,10 @@ class HelperClient {
   /// One answer per flow, in order; `placeholders` likewise. False: the session is lost (every answer is a refusal).
   bool open_flows(std::span<const tto_helper_flow> flows, std::span<const int> placeholders,
                   std::span<tto_helper_grant> answers);
+  /// Tuples whose ports ttod reserves, at most wish.count and `tuples` of them; how many. `mac` is the next hop's, zero if
+  /// it is not resolved yet.
+  Expected<uint32_t, tto_helper_refusal> lease(const tto_helper_lease& wish, std::span<tto_helper_leased_tuple> tuples,
+                                               wire::MacAddress& mac);
   /// Queued; leaves when a batch is full or at flush().
   void release(const tto_helper_release_item& item);
   void flush();
@@ -66,6 +72,8 @@ class HelperClient {
   /// False once the session is lost: connections go on, new ones use the kernel until it is back.
   bool is_connected() const { return fd_ >= 0; }
   int fd() const { return fd_; }
+  /// Where the messages sent are counted; null: nowhere.
+  void set_counters(stats::Counters* counters) { counters_ = counters; }
   /// In a forked child: forget the session without a word on the wire.
   void abandon();
 
@@ -91,6 +99,7 @@ class HelperClient {
   void lose();
 
   int fd_ = -1;
+  stats::Counters* counters_ = nullptr;
   uint32_t next_request_id_ = 1;
   tto_helper_release pending_{};
   tto_helper_event events_[kMaxEvents];

@@ -251,6 +251,8 @@ using namespace tto::stack;
 extern "C" {
 
 int tto_bind(int fd, const sockaddr* address, socklen_t bytes) {
+  // The placeholder of a connection or listener may be unbound still, or could move; the socket it stands for could not.
+  if (is_tcp(fd_word(fd))) return static_cast<int>(posix(-EINVAL));
   return static_cast<int>(posix(sys::bind(fd, address, bytes)));
 }
 

@@ -10,6 +10,9 @@
 namespace tto::stack {
 namespace {
 
+// How long a release may wait for others to go with it.
+constexpr Duration kReleasePatience = milliseconds(50);
+
 /// What added to a moment of our clock gives nanoseconds since 1970.
 int64_t clock_epoch_ns() {
   timespec t;
@@ -40,6 +43,7 @@ stats::Counter reason_of(tto_helper_refusal refusal) {
 }
 
 void KernelEnvironment::set_nics(const tto_helper_port& port) {
+  slot_ = port.slot;
   nic_count_ = std::min<uint32_t>(port.nic_count, TTO_HELPER_MAX_NICS);
   std::copy_n(port.nics, nic_count_, nics_);
 }
@@ -89,6 +93,49 @@ void KernelEnvironment::release_flow(const device::FlowKey& key, int ifindex, ui
   item.flow.remote_port = key.tuple.remote_port;
   item.flow.ifindex = static_cast<uint32_t>(ifindex);
   item.iss = iss;
+  // A placeholder of the application's keeps its port until ttod lets go of it: at once. Nobody waits for the rest.
+  const bool is_urgent = grant_id != 0 && !tuples_.forget(grant_id);
+  flush_at_ = std::min(flush_at_, is_urgent ? Instant{} : read_clock() + kReleasePatience);
+  helper.release(item);
+}
+
+bool KernelEnvironment::keep_flow(uint64_t grant_id, uint32_t next_seq) {
+  return helper.is_connected() && tuples_.give_back(grant_id, next_seq, read_clock());
+}
+
+Instant KernelEnvironment::next_event() {
+  return helper.is_connected() ? std::min(flush_at_, tuples_.next_idle()) : kNever;
+}
+
+Expected<KernelEnvironment::Lease, tto_helper_refusal> KernelEnvironment::lease_tuple(
+    const control::LeaseTarget& target, Instant now) {
+  Lease out;
+  if (tuples_.take(target, now, out.tuple)) return out;
+  tto_helper_lease wish{};
+  wish.slot = slot_;
+  wish.count = tuples_.wish(target);
+  std::copy(target.local.bytes.begin(), target.local.bytes.end(), wish.local);
+  std::copy(target.remote.bytes.begin(), target.remote.bytes.end(), wish.remote);
+  std::copy(target.next_hop.bytes.begin(), target.next_hop.bytes.end(), wish.next_hop);
+  wish.remote_port = target.remote_port;
+  wish.ifindex = static_cast<uint32_t>(target.ifindex);
+  tto_helper_leased_tuple fresh[TTO_HELPER_MAX_LEASE];
+  const auto count = helper.lease(wish, fresh, out.mac);
+  if (!count.has_value()) return Unexpected{count.error()};
+  const size_t kept = tuples_.add(target, {fresh, *count}, now);
+  for (size_t i = std::max<size_t>(kept, 1); i < *count; ++i) release_tuple(fresh[i].grant_id);
+  if (kept > 0) {
+    tuples_.take(target, now, out.tuple);
+  } else {
+    out.tuple = {fresh[0].grant_id, fresh[0].local_port, false, 0};
+  }
+  return out;
+}
+
+void KernelEnvironment::release_tuple(uint64_t grant_id) {
+  tto_helper_release_item item{};
+  item.grant_id = grant_id;
+  flush_at_ = std::min(flush_at_, read_clock() + kReleasePatience);
   helper.release(item);
 }
 
@@ -99,10 +146,15 @@ void KernelEnvironment::release_listener(uint64_t grant_id) {
   (void)helper.release_now(item);  // late: the port becomes free a little after the close
 }
 
-void KernelEnvironment::refresh(Instant /*now*/) {
+void KernelEnvironment::refresh(Instant now) {
   net.refresh();
   if (!helper.is_connected()) return;
-  helper.flush();
+  control::LeasedTuple idle;
+  while (tuples_.take_idle(now, idle)) release_tuple(idle.grant_id);
+  if (now >= flush_at_) {
+    helper.flush();
+    flush_at_ = kNever;
+  }
   tto_helper_event event;
   while (helper.poll_event(event)) on_event(event);
 }

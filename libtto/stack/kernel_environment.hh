@@ -7,6 +7,7 @@
 #include "libtto/control/helper_client.hh"
 #include "libtto/control/net_view.hh"
 #include "libtto/control/sysctls.hh"
+#include "libtto/control/tuple_pool.hh"
 #include "libtto/port/live_capture.hh"
 #include "libtto/stack/stack.hh"
 #include "libtto/stats/stats_page.h"
@@ -37,6 +38,8 @@ class KernelEnvironment final : public Environment {
   Expected<Resolved, stats::Counter> resolve(const RouteQuery& query);
   uint64_t generation() override { return net.generation() + nic_generation_; }
   void release_flow(const device::FlowKey& key, int ifindex, uint64_t grant_id, uint32_t iss) override;
+  bool keep_flow(uint64_t grant_id, uint32_t next_seq) override;
+  Instant next_event() override;
   void release_listener(uint64_t grant_id) override;
   void refresh(Instant now) override;
   port::FramePort& observed_port(port::FramePort& port, memory::FramePool& pool, Instant now) override;
@@ -49,6 +52,13 @@ class KernelEnvironment final : public Environment {
   void set_nics(const tto_helper_port& port);
   bool is_revoked() const { return is_revoked_; }
 
+  struct Lease {
+    control::LeasedTuple tuple;
+    wire::MacAddress mac;  // of the next hop; zero: ttod was not asked, or does not know it yet
+  };
+  /// A tuple for an active open: one that is at hand, else ttod is asked for more (and waited for).
+  Expected<Lease, tto_helper_refusal> lease_tuple(const control::LeaseTarget& target, Instant now);
+
   control::NetView net;
   control::HelperClient helper;
   control::SysctlCache sysctls;
@@ -58,6 +68,7 @@ class KernelEnvironment final : public Environment {
   void on_event(const tto_helper_event& event);
   void take_event(const tto_helper_event& event);
   void show_nics();
+  void release_tuple(uint64_t grant_id);
 
   // Exists while a tool asks for it.
   struct Capture {
@@ -70,6 +81,9 @@ class KernelEnvironment final : public Environment {
   uint32_t nic_count_ = 0;
   uint64_t nic_generation_ = 0;
   bool is_revoked_ = false;
+  uint32_t slot_ = 0;  // the virtual port's number at ttod
+  control::TuplePool tuples_;
+  Instant flush_at_ = kNever;
   tto_stats_page* page_ = nullptr;
   std::optional<Capture> capture_;
 };

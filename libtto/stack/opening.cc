@@ -152,6 +152,52 @@ bool wait_for_neighbor(RunningStack& running, int ifindex, const wire::IpAddress
   }
 }
 
+/// Takes ttod's word for the next hop where we have none.
+void learn_mac(KernelEnvironment::Resolved& resolved, const wire::MacAddress& mac) {
+  if (resolved.has_mac || mac == wire::MacAddress{}) return;
+  resolved.hop.headers.destination_mac = mac;
+  resolved.has_mac = true;
+}
+
+/// A tuple whose port ttod reserves: the placeholder stays unbound. kCount, or why not. No lock held on entry.
+Counter lease(RunningStack& running, const Runtime::Connect& wish, KernelEnvironment::Resolved& resolved,
+              Stack::ConnectRequest& out) {
+  StackLockGuard guard(running.stack->lock());
+  KernelEnvironment& environment = running.environment;
+  const control::LeaseTarget target{resolved.hop.source, wish.destination, resolved.next_hop_address,
+                                    wish.destination_port, resolved.hop.ifindex};
+  const auto leased = environment.lease_tuple(target, read_clock());
+  if (!leased.has_value())
+    return environment.helper.is_connected() ? reason_of(leased.error()) : Counter::kernel_no_helper;
+  const control::LeasedTuple& tuple = leased->tuple;
+  out.tuple = {target.local, target.remote, tuple.local_port, target.remote_port};
+  out.grant_id = tuple.grant_id;
+  out.continues = tuple.was_used;
+  out.next_seq = tuple.next_seq;
+  learn_mac(resolved, leased->mac);
+  running.stack->counters().add_owned(Counter::connection_leased);
+  return Counter::kCount;
+}
+
+/// The placeholder's own port, bound now if it is not yet. Same return.
+Counter open_flow(RunningStack& running, int placeholder, Endpoint& local, const Runtime::Connect& wish,
+                  KernelEnvironment::Resolved& resolved, Stack::ConnectRequest& out) {
+  if (!reserve_port(placeholder, resolved.hop.source, local, resolved.hop.ifindex)) return Counter::kernel_in_use;
+  out.tuple = {local.address, wish.destination, local.port, wish.destination_port};
+  const tto_helper_flow flow = flow_of(out.tuple, resolved.hop.ifindex, resolved.next_hop_address);
+  tto_helper_grant grant{};
+  StackLockGuard guard(running.stack->lock());
+  control::HelperClient& helper = running.environment.helper;
+  helper.flush();  // what was released may be what is asked for
+  if (!helper.open_flows({&flow, 1}, {&placeholder, 1}, {&grant, 1})) return Counter::kernel_no_helper;
+  if (grant.grant_id == 0) return reason_of(static_cast<tto_helper_refusal>(grant.reason));
+  out.grant_id = grant.grant_id;
+  wire::MacAddress mac;
+  std::copy(grant.next_hop_mac, grant.next_hop_mac + 6, mac.bytes.begin());
+  learn_mac(resolved, mac);
+  return Counter::kCount;
+}
+
 }  // namespace
 
 stats::Counter Runtime::prepare_connect(Stack& stack, int placeholder, const Connect& wish, Stack::ConnectRequest& out) {
@@ -178,33 +224,24 @@ stats::Counter Runtime::prepare_connect(Stack& stack, int placeholder, const Con
     apply_defaults(environment.sysctls.get(read_clock()), Opening::kActive, out);
   }
   if (must_solicit) solicit(resolved.hop.source, resolved.next_hop_address, resolved.hop.ifindex);
-  if (!reserve_port(placeholder, resolved.hop.source, local, resolved.hop.ifindex)) return Counter::kernel_in_use;
-  out.tuple = {local.address, wish.destination, local.port, wish.destination_port};
   out.bound_ifindex = query.oif;
-  const tto_helper_flow flow = flow_of(out.tuple, resolved.hop.ifindex, resolved.next_hop_address);
-  tto_helper_grant grant{};
-  {
-    StackLockGuard guard(stack.lock());
-    environment.helper.flush();  // what was released may be what is asked for
-    if (!environment.helper.open_flows({&flow, 1}, {&placeholder, 1}, {&grant, 1})) return Counter::kernel_no_helper;
-  }
-  if (grant.grant_id == 0) return reason_of(static_cast<tto_helper_refusal>(grant.reason));
+  Counter refusal = Counter::kCount;
+  if (local.port == 0) refusal = lease(*running, wish, resolved, out);
+  // At ttod's limit of ports for one user there are still those that the process can have itself.
+  if (local.port != 0 || refusal == Counter::kernel_limit)
+    refusal = open_flow(*running, placeholder, local, wish, resolved, out);
+  if (refusal != Counter::kCount) return refusal;
   wire::MacAddress& mac = resolved.hop.headers.destination_mac;
-  if (!resolved.has_mac) {
-    std::copy(grant.next_hop_mac, grant.next_hop_mac + 6, mac.bytes.begin());
-    resolved.has_mac = !(mac == wire::MacAddress{});
-  }
   const bool is_nonblocking = (sys::fcntl(placeholder, F_GETFL) & O_NONBLOCK) != 0;
   const Duration patience = is_nonblocking ? kNeighborPatienceNonblocking : kNeighborPatience;
   if (!resolved.has_mac &&
       !wait_for_neighbor(*running, resolved.hop.ifindex, resolved.next_hop_address, patience, mac)) {
     StackLockGuard guard(stack.lock());
-    environment.release_flow({out.tuple, resolved.hop.headers.vlan}, resolved.hop.ifindex, grant.grant_id, 0);
+    environment.release_flow({out.tuple, resolved.hop.headers.vlan}, resolved.hop.ifindex, out.grant_id, 0);
     environment.helper.flush();
     return Counter::kernel_no_neighbor;
   }
   out.next_hop = resolved.hop;
-  out.grant_id = grant.grant_id;
   return Counter::kCount;
 }
 

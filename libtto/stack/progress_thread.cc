@@ -45,7 +45,10 @@ class Progress {
   }
 
  private:
-  bool is_unused() { return stack_.connection_count() == 0 && stack_.impl().listener_count == 0; }
+  bool is_unused() {
+    const Stack::Impl& i = stack_.impl();
+    return stack_.connection_count() == 0 && i.listener_count == 0 && i.environment.next_event() == kNever;
+  }
 
   void park() {
     list_.parked.store(1, std::memory_order_relaxed);

@@ -122,6 +122,7 @@ RunningStack::~RunningStack() {
 stats::Counter RunningStack::start(int any_tcp_socket, std::atomic<uint64_t>* words, tto_stats_page* page) {
   const char* path = setting("TTO_HELPER");
   if (path == nullptr || *path == '\0') path = TTO_HELPER_DEFAULT_PATH;
+  environment.helper.set_counters(&Runtime::instance().counters());
   if (const int error = environment.helper.connect(path); error != 0) return reason_of_connect_error(error);
   if (!environment.net.open()) return stats::Counter::kernel_no_resource;
   cookie = netns_cookie(any_tcp_socket);

@@ -32,10 +32,7 @@ void Stack::Impl::on_flow_segment(ReceiveCompletion& c, Instant now) {
     return;
   }
   if (s->connection_.state() == tcp::State::kTimeWait && s->connection_.accepts_new_syn(c.segment)) {
-    if (Listener* listener = listener_for(c.key.tuple); listener != nullptr) {
-      free_socket(*s);
-      return open_child(*listener, c, now);
-    }
+    if (Listener* listener = listener_for(c.key.tuple); listener != nullptr) return replace_with_child(*s, *listener, c, now);
   }
   ++s->rx_aggregates_;
   refuse_payload_under_pressure(*s, c);
@@ -75,14 +72,28 @@ void Stack::Impl::on_listener_segment(const ReceiveCompletion& c, Instant now) {
   switch (tcp::at_listener(c.segment)) {
     case tcp::ListenAction::kDrop: return;
     case tcp::ListenAction::kReset: return reply_with_reset(c, now);
-    case tcp::ListenAction::kOpen: return open_child(*listener, c, now);
+    case tcp::ListenAction::kOpen: open_child(*listener, c, now); return;
   }
 }
 
-void Stack::Impl::open_child(Listener& listener, const ReceiveCompletion& c, Instant now) {
+// A connection in TIME-WAIT makes room for the next one of its tuple, which takes the steering entry over: no word to
+// ttod, which every one of a busy client's connections would need otherwise.
+void Stack::Impl::replace_with_child(Socket& old, Listener& listener, const ReceiveCompletion& c, Instant now) {
+  if (old.grant_id_ != 0) {  // we opened the old one: the entry is not a listener's
+    free_socket(old);
+    open_child(listener, c, now);
+    return;
+  }
+  const int ifindex = old.ifindex_;
+  const auto iss = static_cast<uint32_t>(old.connection_.first_send_byte() - 1);
+  discard(old);
+  if (!open_child(listener, c, now)) environment.release_flow(c.key, ifindex, 0, iss);
+}
+
+bool Stack::Impl::open_child(Listener& listener, const ReceiveCompletion& c, Instant now) {
   if (listener.is_full() || !make_room_half_open(listener, now)) {
     counters.add_owned(stats::Counter::syn_dropped);
-    return;
+    return false;
   }
   // The answer goes back the way the SYN came until the route says otherwise.
   device::PathHeaders path{c.destination_mac, c.source_mac, c.key.vlan, listener.request.tos, listener.request.ttl};
@@ -104,7 +115,7 @@ void Stack::Impl::open_child(Listener& listener, const ReceiveCompletion& c, Ins
   Socket* s = new_socket(c.key, path, now);
   if (s == nullptr) {
     counters.add_owned(stats::Counter::syn_dropped);
-    return;
+    return false;
   }
   s->ifindex_ = ifindex;
   config.iss = tcp::initial_sequence_number(tuple, stack.config_.isn_secret, now);
@@ -117,6 +128,7 @@ void Stack::Impl::open_child(Listener& listener, const ReceiveCompletion& c, Ins
   listener.add_half_open(*s);
   counters.add_owned(stats::Counter::connection_passive);
   after_change(*s, now);
+  return true;
 }
 
 bool Stack::Impl::make_room_half_open(Listener& listener, Instant now) {

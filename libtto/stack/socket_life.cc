@@ -109,7 +109,19 @@ void Stack::Impl::free_retired() {
   while (IntrusiveNode* node = retired.pop_front()) free_socket(*socket_at(node));
 }
 
+/// With the tuple: its lease serves another connection, or goes back to ttod.
 void Stack::Impl::free_socket(Socket& s) {
+  const tcp::Connection& c = s.connection_;
+  const bool is_over = c.state() == tcp::State::kClosed && c.fin_acked() && c.events().peer_closed;
+  const bool is_kept =
+      s.grant_id_ != 0 && is_over && environment.keep_flow(s.grant_id_, static_cast<uint32_t>(c.snd_nxt()));
+  if (!is_kept)
+    environment.release_flow(s.key_, s.ifindex_, s.grant_id_, static_cast<uint32_t>(c.first_send_byte() - 1));
+  discard(s);
+}
+
+/// Without it.
+void Stack::Impl::discard(Socket& s) {
   if (s.phase_ == Phase::kHalfOpen || s.phase_ == Phase::kAcceptable) s.listener_->remove(s);
   s.clear_queues();
   wheel.cancel(s.timer_);
@@ -117,8 +129,6 @@ void Stack::Impl::free_socket(Socket& s) {
   s.starved_link_.unlink();
   s.queue_link_.unlink();
   device.unbind_flow(s.flow_);
-  environment.release_flow(s.key_, s.ifindex_, s.grant_id_, static_cast<uint32_t>(s.connection().first_send_byte() - 1));
-  has_released = true;
   TTO_SOUND(!s.readiness_.has_watchers());
   const uint32_t slot = s.slot_, life = s.life_;
   s.~StreamSocket();

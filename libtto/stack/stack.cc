@@ -8,6 +8,8 @@
 namespace tto::stack {
 namespace {
 
+constexpr uint32_t kBeyondOldConnection = 65537;
+
 device::DeviceConfig device_config(const StackConfig& config) {
   device::DeviceConfig d = config.device;
   d.hash_secret[0] = uint64_t{config.isn_secret[0]} << 32 | config.isn_secret[2];
@@ -70,14 +72,16 @@ socket::StreamSocket* Stack::connect(const ConnectRequest& request, Instant now,
   Impl::Socket* s = i.new_socket(key, request.next_hop.headers, now);
   if (s == nullptr) {
     i.environment.release_flow(key, request.next_hop.ifindex, request.grant_id, 0);
-    i.has_released = true;
     *reason = stats::Counter::kernel_no_resource;
     return nullptr;
   }
   tcp::ConnectionConfig config = request.config;
   config.iss = tcp::initial_sequence_number(request.tuple, config_.isn_secret, now);
   // Beyond anything of the connection that this tuple had before (RFC 6191).
-  if (after_old != 0) config.iss = static_cast<uint32_t>(after_old) + 65537;
+  if (after_old != 0) config.iss = static_cast<uint32_t>(after_old) + kBeyondOldConnection;
+  if (const uint32_t least = request.next_seq + kBeyondOldConnection;
+      request.continues && static_cast<int32_t>(config.iss - least) < 0)
+    config.iss = least;
   config.ts_offset = tcp::timestamp_offset(request.tuple, config_.isn_secret);
   config.mtu_bytes = static_cast<uint16_t>(std::min<uint32_t>(request.next_hop.link_mtu_bytes, 65535));
   config.path_mtu_bytes = static_cast<uint16_t>(std::min<uint32_t>(request.next_hop.mtu_bytes, 65535));

@@ -64,6 +64,11 @@ class Environment {
   /// The connection is gone; its flow entry may go (queued, batched).
   /// `grant_id` 0: an accepted connection, known by its tuple.
   virtual void release_flow(const device::FlowKey& key, int ifindex, uint64_t grant_id, uint32_t iss) = 0;
+  /// The connection that this grant was for is over for both sides; `next_seq` is what it would have sent next. True: the
+  /// tuple is kept for another one. False: release it.
+  virtual bool keep_flow(uint64_t /*grant_id*/, uint32_t /*next_seq*/) { return false; }
+  /// When refresh() has something to do even if nothing happens.
+  virtual Instant next_event() { return kNever; }
   /// The listener is gone. Waits, with a bound, until nobody but the application holds its socket: it may bind the same
   /// port again at once.
   virtual void release_listener(uint64_t grant_id) = 0;
@@ -103,6 +108,8 @@ class Stack {
     Environment::NextHop next_hop;
     int bound_ifindex = 0;       // SO_BINDTODEVICE, 0: none
     uint64_t grant_id = 0;
+    bool continues = false;      // a connection of this tuple would have sent next_seq next: this one starts beyond
+    uint32_t next_seq = 0;
     tcp::ConnectionConfig config;  // iss, MTUs and window scale are filled in here
     uint32_t send_buffer_bytes = 0, receive_buffer_bytes = 0;
     BufferLimits limits;

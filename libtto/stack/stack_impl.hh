@@ -35,7 +35,8 @@ struct Stack::Impl {
   void on_listener_segment(const device::ReceiveCompletion& completion, Instant now);
   void on_icmp(const device::ReceiveCompletion& completion, Instant now);
   void reply_with_reset(const device::ReceiveCompletion& completion, Instant now);
-  void open_child(Listener& listener, const device::ReceiveCompletion& completion, Instant now);
+  void replace_with_child(Socket& old, Listener& listener, const device::ReceiveCompletion& completion, Instant now);
+  bool open_child(Listener& listener, const device::ReceiveCompletion& completion, Instant now);
   bool make_room_half_open(Listener& listener, Instant now);
   void refuse_payload_under_pressure(Socket& s, device::ReceiveCompletion& completion);
   Listener* listener_for(const wire::FourTuple& tuple);
@@ -53,6 +54,7 @@ struct Stack::Impl {
   void retire(Socket& s);
   void free_retired();
   void free_socket(Socket& s);
+  void discard(Socket& s);
   bool evict_time_wait();
   Socket* socket_of(uint64_t cookie);
   Listener* listener_of(uint64_t cookie);
@@ -82,7 +84,6 @@ struct Stack::Impl {
   IntrusiveList retired;
   IntrusiveList time_wait;  // orphans in TIME-WAIT, oldest first
   Instant refreshed_at{};
-  bool has_released = false;  // since then: the next refresh sends it
   Instant observed_at{};
   uint64_t seen_generation = 0;
   uint32_t resolve_cursor = ~0u;  // ~0: every connection has its path as of seen_generation

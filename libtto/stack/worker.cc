@@ -92,7 +92,6 @@ void Stack::Impl::push(Instant now) {
 void Stack::Impl::housekeep(Instant now) {
   if (now - refreshed_at >= kRefreshEvery || now < refreshed_at) {
     refreshed_at = now;
-    has_released = false;
     environment.refresh(now);
     if (const uint64_t generation = environment.generation(); generation != seen_generation) {
       seen_generation = generation;
@@ -118,10 +117,12 @@ void Stack::Impl::housekeep(Instant now) {
 Instant Stack::Impl::next_deadline() {
   if (has_more_work) return {};
   Instant at = std::min({wheel.next(), device.next_deadline(), port->next_event()});
-  // A full transmit ring, starved sockets and releases to be sent have no event of their own: look again soon.
-  if (!shared.dirty.empty() || device.has_work_queued() || !shared.starved.empty() || !retired.empty() ||
-      has_released) {
+  // A full transmit ring and starved sockets have no event of their own: look again soon.
+  if (!shared.dirty.empty() || device.has_work_queued() || !shared.starved.empty() || !retired.empty()) {
     at = std::min(at, refreshed_at + kRefreshEvery);
+  }
+  if (const Instant due = environment.next_event(); due != kNever) {
+    at = std::min(at, std::max(due, refreshed_at + kRefreshEvery));
   }
   if (resolve_cursor < sockets.capacity()) at = std::min(at, refreshed_at);
   return at;

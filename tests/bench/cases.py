@@ -130,6 +130,9 @@ def measure(case, lab, side, seconds):
             fallen = [f"{'server' if p is server else 'client'}: {why}" for p in ends
                       if (why := why_not_af_xdp(p, is_server=p is server))]
             path = "; ".join(fallen) or "af_xdp"
+            calls = sum(s["counters"]["helper_call"] for p in ends for s in p.statistics())
+            if operations and case.op == "connection":
+                more = {**more, "helper_calls_per_1000": calls / operations * 1000}
         return Sample(value, cpu_us / operations if operations else None, path, more)
     finally:
         for program in lab.programs[first:]:

@@ -60,6 +60,13 @@ class FakeHost : public SessionHost {
     ++calls;
     injected.emplace_back(handover_id, packet.size());
   }
+  tto_helper_refusal lease(uint32_t, const Peer&, const tto_helper_lease& wish, tto_helper_leased& out) override {
+    ++calls;
+    if (wish.remote_port == 1) return TTO_REFUSED_LIMIT;
+    out.count = wish.count;
+    for (uint32_t i = 0; i < wish.count; ++i) out.tuples[i] = {i + 1, static_cast<uint16_t>(40000 + i), {}};
+    return TTO_REFUSED_NONE;
+  }
   void release(uint32_t, const tto_helper_release_item& item) override { released.push_back(item.grant_id); }
   bool await_closes(uint32_t) override { return is_closed; }
 
@@ -196,6 +203,7 @@ TEST_F(SessionTest, every_truncation_of_every_request__ends) {
                   {TTO_HELPER_RELEASE, offsetof(tto_helper_release, items) + sizeof(tto_helper_release_item), 0},
                   {TTO_HELPER_HANDOVER, sizeof(tto_helper_handover), 1},
                   {TTO_HELPER_HANDOVER_END, sizeof(tto_helper_handover_end), 0},
+                  {TTO_HELPER_LEASE, sizeof(tto_helper_lease), 0},
                   {TTO_HELPER_INJECT, offsetof(tto_helper_inject, packet) + 40, 0}};
   for (const auto& r : requests) {
     for (size_t bytes = 1; bytes <= r.bytes + 1; ++bytes) {
@@ -210,6 +218,43 @@ TEST_F(SessionTest, every_truncation_of_every_request__ends) {
       send_raw(message.data(), bytes, r.fds);
       expect_end();
     }
+  }
+}
+
+TEST_F(SessionTest, lease__answers_with_a_grant_for_each_port) {
+  greet();
+  tto_helper_lease wish{};
+  head(wish, TTO_HELPER_LEASE);
+  for (const uint32_t count : {1u, TTO_HELPER_MAX_LEASE}) {
+    wish.count = count;
+    send_raw(&wish, sizeof wish);
+    ASSERT_TRUE(session_->on_readable());
+    tto_helper_leased leased;
+    ASSERT_TRUE(receive(leased));
+    EXPECT_EQ(leased.header.type, TTO_HELPER_LEASED);
+    EXPECT_EQ(leased.header.bytes, offsetof(tto_helper_leased, tuples) + count * sizeof leased.tuples[0]);
+    EXPECT_EQ(leased.count, count);
+    EXPECT_EQ(leased.tuples[count - 1].grant_id, count);
+    EXPECT_EQ(leased.tuples[count - 1].local_port, 39999 + count);
+  }
+  wish.remote_port = 1;
+  send_raw(&wish, sizeof wish);
+  ASSERT_TRUE(session_->on_readable());
+  tto_helper_refused refused;
+  ASSERT_TRUE(receive(refused));
+  EXPECT_EQ(refused.reason, TTO_REFUSED_LIMIT);
+}
+
+TEST_F(SessionTest, lease__bad_counts_and_fields_end) {
+  for (int field = 0; field < 4; ++field) {
+    SetUp();
+    greet();
+    tto_helper_lease wish{};
+    head(wish, TTO_HELPER_LEASE);
+    wish.count = field == 0 ? 0 : field == 1 ? TTO_HELPER_MAX_LEASE + 1 : 1;
+    if (field == 2) wish.reserved = 1;
+    send_raw(&wish, sizeof wish, field == 3 ? 1 : 0);
+    expect_end();
   }
 }
 
@@ -498,7 +543,7 @@ TEST_F(SessionTest, random_messages__never_crash) {
     if (message.size() >= sizeof(tto_helper_header)) {
       tto_helper_header header{};
       header.magic = TTO_HELPER_MAGIC;
-      header.type = static_cast<uint16_t>(1 + random() % 9);
+      header.type = static_cast<uint16_t>(1 + random() % 10);
       header.bytes = static_cast<uint32_t>(message.size());
       std::memcpy(message.data(), &header, sizeof header);
     }

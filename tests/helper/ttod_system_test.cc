@@ -215,6 +215,111 @@ TEST_F(Ttod, P1_tuple_of_a_kernel_connection__is_refused) {
   EXPECT_EQ(peer.wait(), 0);
 }
 
+/// Leases; the reason if that is refused.
+tto_helper_refusal lease_of(PortClient& client, const char* local, const char* remote, uint16_t remote_port,
+                            std::vector<tto_helper_leased_tuple>& out, size_t count, MacAddress* mac = nullptr) {
+  const tto_helper_flow flow = flow_to(local, 0, remote, remote_port, client.description.nics[0].ifindex);
+  tto_helper_lease wish{};
+  wish.slot = client.description.slot;
+  wish.count = static_cast<uint32_t>(count);
+  std::memcpy(wish.local, flow.local, 16);
+  std::memcpy(wish.remote, flow.remote, 16);
+  std::memcpy(wish.next_hop, flow.next_hop, 16);
+  wish.remote_port = remote_port;
+  wish.ifindex = flow.ifindex;
+  out.resize(count);
+  MacAddress ignored;
+  const auto leased = client.helper.lease(wish, out, mac != nullptr ? *mac : ignored);
+  out.resize(leased ? *leased : 0);
+  return leased ? TTO_REFUSED_NONE : leased.error();
+}
+
+TEST_F(Ttod, B5_leased_tuple__its_port_is_nobody_elses_and_it_reaches_a_kernel_listener) {
+  ASSERT_TRUE(lab_.start_daemon());
+  Client peer(lab_.b, [] {
+    const int listener = bound_socket("10.91.0.2", kPort, true);
+    const timeval limit{10, 0};
+    setsockopt(listener, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+    return accept(listener, nullptr, nullptr) >= 0 ? 0 : 1;
+  });
+  Client client(lab_.a, [&] {
+    PortClient c;
+    if (const int failed = c.open(lab_.socket)) return failed;
+    std::vector<tto_helper_leased_tuple> tuples;
+    MacAddress mac;
+    const auto lease = [&] { return lease_of(c, "10.91.0.1", "10.91.0.2", kPort, tuples, 3, &mac) == TTO_REFUSED_NONE; };
+    if (!becomes([&] { return lease() && !(mac == MacAddress{}); })) return 30;
+    if (tuples.size() != 3) return 31;
+    for (const auto& tuple : tuples) {
+      const int taken = bound_socket("10.91.0.1", tuple.local_port, false);
+      if (taken >= 0) return 32;
+    }
+    const tto_helper_flow flow =
+        flow_to("10.91.0.1", tuples[1].local_port, "10.91.0.2", kPort, c.description.nics[0].ifindex);
+    if (!c.send(syn_of(c, flow, mac.bytes.data()))) return 33;
+    const auto syn_ack = c.next_segment();
+    if (!syn_ack || syn_ack->view.tcp.flags != (kSyn | kAck)) return 34;
+    if (!c.send(PortClient::answer_to(syn_ack->view, kAck, 5001))) return 35;
+    // Released, the port is anybody's at once, and frames of it leave no more.
+    tto_helper_release_item item{};
+    item.grant_id = tuples[1].grant_id;
+    if (!c.helper.release_now(item)) return 36;
+    const int taken = bound_socket("10.91.0.1", tuples[1].local_port, false);
+    return taken >= 0 ? 0 : 37;
+  });
+  EXPECT_EQ(client.wait(), 0);
+  EXPECT_EQ(peer.wait(), 0);
+}
+
+TEST_F(Ttod, leases__are_counted_refused_and_given_back) {
+  ASSERT_TRUE(lab_.start_daemon("[limits]\nleases_per_user = 200\nflows_per_process = 150\n"
+                                "[[rule]]\naction = \"refuse\"\nremote_ports = [81]\n"));
+  Client holder(lab_.a, [&] {
+    PortClient c;
+    if (const int failed = c.open(lab_.socket)) return failed;
+    std::vector<tto_helper_leased_tuple> tuples;
+    const auto reason = [&](uint16_t port, size_t count, const char* local = "10.91.0.1") {
+      return lease_of(c, local, "10.91.0.2", port, tuples, count);
+    };
+    if (reason(81, 4) != TTO_REFUSED_POLICY) return 30;
+    if (reason(80, 4, "10.91.0.9") != TTO_REFUSED_NO_NIC) return 31;
+    if (reason(80, 4, "fd91::1") != TTO_REFUSED_BAD_SOCKET) return 32;
+    if (reason(0, 4) != TTO_REFUSED_BAD_SOCKET) return 33;
+    const uint32_t slot = c.description.slot;
+    c.description.slot = slot + 1;
+    if (reason(80, 4) != TTO_REFUSED_BAD_SOCKET) return 34;
+    c.description.slot = slot;
+    if (reason(80, 128) != TTO_REFUSED_NONE || tuples.size() != 128) return 35;
+    if (reason(80, 128) != TTO_REFUSED_NONE || tuples.size() != 22) return 36;  // flows_per_process
+    if (reason(80, 128) != TTO_REFUSED_LIMIT) return 37;
+    pause();
+    return 0;
+  });
+  ASSERT_TRUE(becomes([&] { return lab_.entries("tto_flt") == 150; }));
+  Client other(lab_.a, [&] {
+    PortClient c;
+    if (const int failed = c.open(lab_.socket)) return failed;
+    std::vector<tto_helper_leased_tuple> tuples;
+    const auto reason = [&](size_t count) { return lease_of(c, "10.91.0.1", "10.91.0.2", 80, tuples, count); };
+    if (reason(128) != TTO_REFUSED_NONE || tuples.size() != 50) return 40;  // leases_per_user
+    tto_helper_release_item item{};
+    item.grant_id = 1;
+    const uint64_t own = tuples[0].grant_id;
+    for (; item.grant_id < own; ++item.grant_id) c.helper.release(item);  // of the other session: they stay
+    c.helper.flush();
+    if (reason(1) != TTO_REFUSED_LIMIT) return 41;
+    item.grant_id = own;
+    c.helper.release(item);
+    c.helper.flush();
+    return reason(2) == TTO_REFUSED_NONE && tuples.size() == 1 ? 0 : 42;
+  });
+  EXPECT_EQ(other.wait(), 0);
+  holder.end(SIGKILL);
+  // The clients are gone: so are entries, and the sockets that reserved the ports.
+  EXPECT_TRUE(becomes([&] { return lab_.entries("tto_flt") == 0; }));
+  EXPECT_TRUE(becomes([&] { return std::stoi(output_of("ls /proc/" + std::to_string(lab_.daemon) + "/fd | wc -l")) < 150; }));
+}
+
 TEST_F(Ttod, D12_frames_of_others__do_not_leave) {
   ASSERT_TRUE(lab_.start_daemon());
   Client client(lab_.a, [&] {

@@ -36,6 +36,10 @@ class FakeEnvironment final : public Environment {
   }
   uint64_t generation() override { return generation_; }
   void release_flow(const device::FlowKey&, int, uint64_t, uint32_t) override { ++released; }
+  bool keep_flow(uint64_t grant_id, uint32_t next_seq) override {
+    if (keeps_flows) kept.push_back({grant_id, next_seq});
+    return keeps_flows;
+  }
   void release_listener(uint64_t grant_id) override { released_listeners.push_back(grant_id); }
   void refresh(Instant) override {}
 
@@ -43,6 +47,12 @@ class FakeEnvironment final : public Environment {
   uint32_t path_mtu = 0;
   bool is_unreachable = false;
   int released = 0, asked = 0;
+  struct Kept {
+    uint64_t grant_id;
+    uint32_t next_seq;
+  };
+  bool keeps_flows = false;
+  std::vector<Kept> kept;
   std::vector<uint64_t> released_listeners;
 
  private:

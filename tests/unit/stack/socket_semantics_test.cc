@@ -371,6 +371,90 @@ TEST_F(Semantics, R57_a_new_SYN_reopens_a_time_wait_of_the_listener) {
   EXPECT_EQ(listener_->ready_count(), 1u);
 }
 
+TEST_F(Semantics, R57_the_next_connection_takes_the_steering_entry_over) {
+  open({}, 1);
+  establish();
+  ends_.server->close(pair_->now);
+  settle();
+  ends_.client->close(pair_->now);
+  pair_->run_for(seconds(2));
+  socket::StreamSocket* again = pair_->connect(40000, 80);
+  settle();
+  ASSERT_TRUE(again->is_established());
+  EXPECT_EQ(pair_->server.environment.released, 0) << "it is in use";
+  ends_.server = listener_->accept();
+  ends_.server->close(pair_->now);
+  settle();
+  again->close(pair_->now);
+  settle();
+  // Now with no place for the new one: then the entry goes.
+  pair_->connect(40001, 80);
+  pair_->connect(40002, 80);
+  settle();
+  pair_->run_for(seconds(1));
+  pair_->connect(40000, 80);
+  settle();
+  EXPECT_EQ(pair_->server.environment.released, 1);
+}
+
+TEST_F(Semantics, lease__is_kept_when_the_connection_is_over_for_both_sides) {
+  open();
+  FakeEnvironment& environment = pair_->client.environment;
+  environment.keeps_flows = true;
+  socket::StreamSocket* s = pair_->connect(40000, 80, 11);
+  settle();
+  send(s, "four");
+  settle();
+  listener_->accept()->close(pair_->now);  // unread data: a reset
+  settle();
+  s->close(pair_->now);
+  settle();
+  EXPECT_TRUE(environment.kept.empty()) << "a reset tells nothing of what is still under way";
+  EXPECT_EQ(environment.released, 1);
+
+  s = pair_->connect(40001, 80, 12);
+  settle();
+  ends_.server = listener_->accept();
+  ends_.server->close(pair_->now);
+  settle();
+  s->close(pair_->now);
+  EXPECT_TRUE(environment.kept.empty());
+  settle();
+  ASSERT_EQ(environment.kept.size(), 1u) << "the peer is in TIME-WAIT, we are done";
+  EXPECT_EQ(environment.kept[0].grant_id, 12u);
+
+  s = pair_->connect(40002, 80, 13);
+  const uint32_t iss = static_cast<uint32_t>(s->connection().first_send_byte()) - 1;
+  settle();
+  send(s, "four");
+  settle();
+  ends_.server = listener_->accept();
+  EXPECT_EQ(receive(ends_.server), "four");
+  s->close(pair_->now);
+  settle();
+  ends_.server->close(pair_->now);
+  pair_->run_for(seconds(50));
+  EXPECT_EQ(environment.kept.size(), 1u) << "in TIME-WAIT";
+  pair_->run_for(seconds(20));
+  ASSERT_EQ(environment.kept.size(), 2u);
+  EXPECT_EQ(environment.kept[1].grant_id, 13u);
+  EXPECT_EQ(environment.kept[1].next_seq, iss + 1 + 4 + 1) << "behind the SYN, four bytes and the FIN";
+  EXPECT_EQ(environment.released, 1);
+}
+
+TEST_F(Semantics, R57_lease__its_next_connection_starts_beyond_the_last) {
+  open();
+  // Our clock may stand on either side of it.
+  const auto clock = static_cast<uint32_t>(pair_->connect(40000, 80)->connection().first_send_byte() - 1);
+  for (const uint32_t next_seq : {clock - 70000, clock - 65536, clock, clock + 1000000}) {
+    socket::StreamSocket* s = pair_->connect(40001, 80, 1, &next_seq);
+    const auto iss = static_cast<uint32_t>(s->connection().first_send_byte() - 1);
+    EXPECT_GE(static_cast<int32_t>(iss - next_seq), 65537) << next_seq - clock;
+    s->abort(pair_->now);
+    settle();
+  }
+}
+
 TEST_F(Semantics, many_connections__two_thousand_at_once) {
   for (const bool is_v6 : {false, true}) {
     open({.is_v6 = is_v6, .frames = 16384, .connections = 2048, .faults = {}}, 2048);

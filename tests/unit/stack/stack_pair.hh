@@ -118,8 +118,13 @@ class StackPair {
     stats::Counter reason = stats::Counter::kCount;
     return server.stack->listen(request, &reason);
   }
-  socket::StreamSocket* connect(uint16_t local_port, uint16_t remote_port) {
+  /// `lease`: of the tuple; 0: none.
+  socket::StreamSocket* connect(uint16_t local_port, uint16_t remote_port, uint64_t lease = 0,
+                                const uint32_t* next_seq = nullptr) {
     Stack::ConnectRequest request;
+    request.grant_id = lease;
+    request.continues = next_seq != nullptr;
+    request.next_seq = next_seq != nullptr ? *next_seq : 0;
     request.tuple = {address_of(1, config_.is_v6), address_of(2, config_.is_v6), local_port, remote_port};
     request.next_hop = *client.environment.next_hop(request.tuple.remote, &request.tuple.local, 0);
     request.config = engine;
