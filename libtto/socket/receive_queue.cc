@@ -105,10 +105,11 @@ void ReceiveQueue::unlink_after(FrameHandle before, FrameHandle frame) {
 
 void ReceiveQueue::drop_head() { unlink_after({}, head_); }
 
-uint64_t ReceiveQueue::read(const iovec* iov, int count, StreamOffset readable_end, bool peek) {
+uint64_t ReceiveQueue::read(const iovec* iov, int count, StreamOffset readable_end, bool peek, uint64_t ahead) {
   uint64_t copied = 0;
-  StreamOffset at = read_;
+  StreamOffset at = read_ + ahead;
   FrameHandle frame = head_;
+  while (ahead != 0 && frame && end_of(frame) <= at) frame = next_of(frame);
   size_t into = 0;  // within iov[i]
   for (int i = 0; i < count && at < readable_end;) {
     if (into == iov[i].iov_len) {
@@ -137,6 +138,15 @@ uint64_t ReceiveQueue::read(const iovec* iov, int count, StreamOffset readable_e
   }
   read_ = at;
   return copied;
+}
+
+bool ReceiveQueue::peek_at(StreamOffset offset, std::byte& byte) const {
+  for (FrameHandle f = head_; f && desc(f).stream_offset <= offset; f = next_of(f)) {
+    if (end_of(f) <= offset) continue;
+    byte = static_cast<std::byte*>(pool_->data(f))[desc(f).data_offset + (offset - desc(f).stream_offset)];
+    return true;
+  }
+  return false;
 }
 
 uint64_t ReceiveQueue::discard(uint64_t bytes, StreamOffset readable_end) {

@@ -5,6 +5,7 @@
 
 #include <sys/uio.h>
 
+#include <cstddef>
 #include <cstdint>
 
 #include "libtto/base/byte_range.hh"
@@ -18,8 +19,11 @@ class ReceiveQueue {
   /// Takes a chain (state TTO_FRAME_RECEIVED) carrying stream bytes from `first` on; keeps what lies in `keep` and is
   /// not held yet, drops the rest.
   void insert(memory::FrameHandle head, StreamOffset first, ByteRange keep);
-  /// Copies out bytes in [read_position(), readable_end); `peek` leaves them. Returns the bytes copied.
-  uint64_t read(const iovec* iov, int count, StreamOffset readable_end, bool peek);
+  /// Copies out bytes in [read_position(), readable_end); `peek` leaves them, and may begin `ahead` bytes further on.
+  /// Returns the bytes copied.
+  uint64_t read(const iovec* iov, int count, StreamOffset readable_end, bool peek, uint64_t ahead = 0);
+  /// One byte, which stays; false if it is not held.
+  bool peek_at(StreamOffset offset, std::byte& byte) const;
   /// Drops without copying (MSG_TRUNC).
   uint64_t discard(uint64_t bytes, StreamOffset readable_end);
   /// Moves payload together, within neighbouring frames without a gap between them, so that fewer frames hold it.

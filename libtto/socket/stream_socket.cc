@@ -56,7 +56,6 @@ void StreamSocket::count_send_frames(uint32_t before) {
 }
 
 ssize_t StreamSocket::send(const iovec* iov, int count, int flags, Instant now) {
-  if ((flags & MSG_OOB) != 0) return -EOPNOTSUPP;
   if (is_connecting()) {
     if (const int error = take_error(); error != 0) return -error;
     return send_shut_ ? -EPIPE : -EAGAIN;
@@ -67,7 +66,9 @@ ssize_t StreamSocket::send(const iovec* iov, int count, int flags, Instant now) 
   }
   const size_t total = std::min<size_t>(total_bytes(iov, count), SSIZE_MAX);
   if (total == 0) return 0;
-  return append(iov, count, total, (flags & MSG_MORE) != 0, now);
+  const ssize_t taken = append(iov, count, total, (flags & MSG_MORE) != 0, now);
+  if (taken > 0 && (flags & MSG_OOB) != 0) connection_.app_mark_urgent(now);
+  return taken;
 }
 
 ssize_t StreamSocket::append(const iovec* iov, int count, size_t total, bool more, Instant now) {
@@ -120,17 +121,19 @@ uint64_t StreamSocket::readable_bytes() const {
 }
 
 ssize_t StreamSocket::receive(const iovec* iov, int count, int flags, Instant now) {
-  if ((flags & MSG_OOB) != 0) return -EINVAL;
+  if ((flags & MSG_OOB) != 0) return receive_urgent(iov, count, flags);
   const uint64_t available = readable_bytes();
   if (available == 0) return end_of_stream();
   const size_t total = std::min<size_t>(total_bytes(iov, count), SSIZE_MAX);
-  const StreamOffset end = connection_.receive_end();
   const bool peek = (flags & MSG_PEEK) != 0;
   uint64_t taken;
-  if ((flags & MSG_TRUNC) != 0) {
-    taken = peek ? std::min<uint64_t>(total, available) : receive_queue_.discard(total, end);
+  if (urgent_.state() != UrgentByte::State::kNone) {
+    taken = read_stream(iov, count, total, flags, now);
+    if (taken == 0 && total > 0) return end_of_stream();  // there was the urgent byte only
+  } else if ((flags & MSG_TRUNC) != 0) {
+    taken = peek ? std::min<uint64_t>(total, available) : receive_queue_.discard(total, connection_.receive_end());
   } else {
-    taken = receive_queue_.read(iov, count, end, peek);
+    taken = receive_queue_.read(iov, count, connection_.receive_end(), peek);
   }
   if (!peek && taken > 0) {
     connection_.app_consumed(taken, now);
@@ -265,7 +268,8 @@ void StreamSocket::clear_queues() {
 // --- readiness -----------------------------------------------------------------------------------------------------
 
 bool StreamSocket::is_readable() const {
-  const uint64_t available = readable_bytes();
+  uint64_t available = readable_bytes();
+  if (available != 0 && !oob_inline_ && is_at_mark()) --available;  // not an ordinary byte
   if (available == 0) return false;
   // Below the low-water mark, yet the window is used up: nothing more would come.
   return available >= receive_lowat_ || connection_.figures().rcv_wnd_bytes <= connection_.effective_mss();
@@ -287,13 +291,13 @@ uint32_t StreamSocket::poll_level() const {
   if (!is_connecting()) {
     if (is_readable()) level |= kReadable;
     if (send_shut || is_writeable()) level |= kWriteable;
-    if (events.urgent_pending) level |= EPOLLPRI;
+    if (urgent_.state() == UrgentByte::State::kHere) level |= EPOLLPRI;
   }
   if (events.error != 0 || own_error_ != 0) level |= EPOLLERR;
   return level;
 }
 
-void StreamSocket::note_progress() {
+void StreamSocket::note_progress(Instant now) {
   const uint32_t before = send_queue_.frame_count();
   send_queue_.acknowledge(connection_.snd_una());
   const tcp::Events events = connection_.events();
@@ -304,6 +308,7 @@ void StreamSocket::note_progress() {
     noticed_end_ = connection_.receive_end();
     if (is_readable()) pending_events_ |= kReadable;
   }
+  if (connection_.urgent_mark() != 0) note_urgent(now);
   const bool has_error = events.error != 0 || own_error_ != 0;
   if (events.established != was_established_ || events.closed != was_closed_ ||
       events.peer_closed != was_peer_closed_ || (has_error && !had_error_)) {

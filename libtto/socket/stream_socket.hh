@@ -16,6 +16,7 @@
 #include "libtto/socket/readiness.hh"
 #include "libtto/socket/receive_queue.hh"
 #include "libtto/socket/send_queue.hh"
+#include "libtto/socket/urgent_byte.hh"
 #include "libtto/tcp/connection.hh"
 
 namespace tto::stack {
@@ -42,8 +43,8 @@ struct SocketTimer : SocketLink {
 struct SocketShared {
   stack::Stack* stack = nullptr;
   memory::FramePool* pool = nullptr;
-  IntrusiveList dirty;    // sockets the next push visits
-  IntrusiveList starved;  // sockets that wait for frames, not for their own buffer
+  IntrusiveList dirty;             // sockets the next push visits
+  IntrusiveList starved;           // sockets that wait for frames, not for their own buffer
   uint32_t send_frames = 0;        // in all send queues
   uint32_t send_frames_limit = 0;  // half the pool: the other half keeps receiving
 };
@@ -54,17 +55,17 @@ class StreamSocket {
   StreamSocket(const StreamSocket&) = delete;
   StreamSocket& operator=(const StreamSocket&) = delete;
 
-  /// Appends to the send queue: copies once into MSS-sized frames, summing as it goes. `flags`: MSG_MORE.
-  /// Partial counts as on Linux; -EPIPE, -ECONNRESET …: the socket error is consumed as Linux does (SIGPIPE is the
-  /// caller's). MSG_OOB: -EOPNOTSUPP.
+  /// Appends to the send queue: copies once into MSS-sized frames, summing as it goes. `flags`: MSG_MORE, MSG_OOB (the
+  /// last byte is urgent). Partial counts as on Linux; -EPIPE, -ECONNRESET …: the socket error is consumed as Linux
+  /// does (SIGPIPE is the caller's).
   ssize_t send(const iovec* iov, int count, int flags, Instant now);
-  /// `flags`: MSG_PEEK, MSG_TRUNC. 0 is EOF. MSG_WAITALL and SO_RCVLOWAT are the caller's loop. MSG_OOB: -EINVAL (no
-  /// urgent data is kept apart).
+  /// `flags`: MSG_PEEK, MSG_TRUNC. 0 is EOF. MSG_WAITALL and SO_RCVLOWAT are the caller's loop; it ends where
+  /// stops_at_mark(). MSG_OOB: the urgent byte; -EINVAL: there is none, -EAGAIN: it is announced only.
   ssize_t receive(const iovec* iov, int count, int flags, Instant now);
   /// 0 or -errno. On a connecting socket it ends the attempt, as on Linux.
   int shutdown(int how, Instant now);
-  /// The last descriptor is gone. The stack finishes the connection (FIN, retransmissions, TIME-WAIT) and then frees it;
-  /// the caller must not use it any more.
+  /// The last descriptor is gone. The stack finishes the connection (FIN, retransmissions, TIME-WAIT) and then frees
+  /// it; the caller must not use it any more.
   void close(Instant now);
   /// What close() does on the wire, while the caller keeps the socket to wait for is_finished() (SO_LINGER with a time,
   /// R59). close() or abort() follows.
@@ -75,13 +76,20 @@ class StreamSocket {
   bool is_finished() const;
 
   Readiness& readiness() { return readiness_; }
-  uint64_t readable_bytes() const;   // SIOCINQ
-  uint64_t unsent_bytes() const;     // SIOCOUTQNSD
-  uint64_t unacked_bytes() const;    // SIOCOUTQ
+  uint64_t readable_bytes() const;  // in order and unread, an urgent byte counted
+  /// SIOCINQ: up to the urgent byte.
+  uint64_t inq_bytes() const;
+  /// SIOCATMARK: the next byte is the urgent one. `ahead` bytes further on: an ordinary read goes no further.
+  bool is_at_mark() const;
+  bool stops_at_mark(uint64_t ahead) const;
+  /// True once for each new mark: the descriptor's owner is to be told.
+  bool take_urgent_signal();
+  uint64_t unsent_bytes() const;   // SIOCOUTQNSD
+  uint64_t unacked_bytes() const;  // SIOCOUTQ
   uint64_t send_space() const;
   /// SO_ERROR: reads and clears.
   int take_error();
-  bool is_connecting() const;   // SYN-SENT, or SYN-RECEIVED of a simultaneous open
+  bool is_connecting() const;  // SYN-SENT, or SYN-RECEIVED of a simultaneous open
   bool is_established() const { return connection_.events().established; }
 
   tcp::Connection& connection() { return connection_; }
@@ -110,6 +118,8 @@ class StreamSocket {
   void set_ttl(uint8_t ttl);
   uint8_t tos() const { return path_.tos; }
   uint8_t ttl() const { return path_.ttl; }
+  /// SO_OOBINLINE: the urgent byte is read like any other.
+  void set_oob_inline(bool on);
   /// The descriptor it is shown under (stats page), -1: none.
   void set_fd(int fd) { fd_ = fd; }
   int fd() const { return fd_; }
@@ -135,6 +145,8 @@ class StreamSocket {
   bool is_readable() const;
   bool is_writeable() const;
   ssize_t append(const iovec* iov, int count, size_t total, bool more, Instant now);
+  ssize_t receive_urgent(const iovec* iov, int count, int flags);
+  uint64_t read_stream(const iovec* iov, int count, size_t total, int flags, Instant now);
   ssize_t end_of_stream();  // what receive() says when there is nothing to read
   void close_connection(Instant now);
   uint64_t frames_allowed() const;
@@ -149,7 +161,8 @@ class StreamSocket {
   /// Takes what the engine says to keep of a segment's payload.
   void take_payload(memory::FrameHandle head, StreamOffset first, ByteRange keep);
   /// After the engine was told something: releases acknowledged frames, collects the events that watchers must hear of.
-  void note_progress();
+  void note_progress(Instant now);
+  void note_urgent(Instant now);
   /// Brings the level up to date and tells the watchers.
   void publish();
   void tune_send_buffer();
@@ -162,6 +175,7 @@ class StreamSocket {
   tcp::Connection connection_;
   SendQueue send_queue_;
   ReceiveQueue receive_queue_;
+  UrgentByte urgent_;
   Readiness readiness_;
   device::FlowKey key_;
   device::FlowId flow_;
@@ -183,16 +197,18 @@ class StreamSocket {
   bool send_buffer_locked_ = false;
   bool receive_buffer_locked_ = false;
   bool linger_on_ = false;
-  bool send_shut_ = false;      // shutdown(SHUT_WR) or close()
-  bool receive_shut_ = false;   // shutdown(SHUT_RD)
-  bool wants_space_ = false;    // a send or a poll found no room (SOCK_NOSPACE)
+  bool send_shut_ = false;     // shutdown(SHUT_WR) or close()
+  bool receive_shut_ = false;  // shutdown(SHUT_RD)
+  bool wants_space_ = false;   // a send or a poll found no room (SOCK_NOSPACE)
   bool is_active_open_ = false;
   bool was_established_ = false;  // as of the last note_progress()
   bool was_closed_ = false;
   bool was_peer_closed_ = false;
   bool had_error_ = false;
-  bool is_receiving_ = false;     // receive_queue_ has its start
+  bool is_receiving_ = false;  // receive_queue_ has its start
   bool close_begun_ = false;
+  bool oob_inline_ = false;  // SO_OOBINLINE
+  bool urgent_signal_due_ = false;
   bool path_changed_ = false;     // the device has not been told of path_ yet
   uint32_t pending_events_ = 0;   // EPOLL* bits to tell the watchers of
   int own_error_ = 0;             // set by the stack, not by the engine
@@ -204,9 +220,9 @@ class StreamSocket {
   uint64_t rx_aggregates_ = 0, rx_refused_ = 0;
 
   ListenSocket* listener_ = nullptr;  // kHalfOpen, kAcceptable
-  SocketLink dirty_link_;    // shared_->dirty, or the stack's list of those to publish
+  SocketLink dirty_link_;             // shared_->dirty, or the stack's list of those to publish
   SocketLink starved_link_;
-  SocketLink queue_link_;    // of the listener, or the stack's TIME-WAIT list
+  SocketLink queue_link_;  // of the listener, or the stack's TIME-WAIT list
   SocketTimer timer_;
 };
 

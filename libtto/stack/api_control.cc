@@ -67,10 +67,10 @@ int int_ioctl(int fd, uint64_t word, unsigned long request, void* argument) {
   socket::StreamSocket& stream = *call.stream();
   uint64_t value = 0;
   switch (request) {
-    case FIONREAD: value = stream.readable_bytes(); break;
+    case FIONREAD: value = stream.inq_bytes(); break;
     case SIOCOUTQ: value = stream.unacked_bytes(); break;
     case SIOCOUTQNSD: value = stream.unsent_bytes(); break;
-    case SIOCATMARK: value = stream.connection().events().urgent_pending ? 1 : 0; break;
+    case SIOCATMARK: value = stream.is_at_mark() ? 1 : 0; break;
     default: return -ENOTTY;
   }
   *static_cast<int*>(argument) = value > INT_MAX ? INT_MAX : static_cast<int>(value);

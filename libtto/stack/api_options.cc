@@ -26,10 +26,10 @@ Service service_of(int level, int name) {
     switch (name) {
       case SO_SNDBUF: case SO_RCVBUF: case SO_SNDBUFFORCE: case SO_RCVBUFFORCE: case SO_KEEPALIVE: case SO_LINGER:
       case SO_RCVTIMEO_OLD: case SO_SNDTIMEO_OLD: case SO_RCVTIMEO_NEW: case SO_SNDTIMEO_NEW: case SO_RCVLOWAT:
+      case SO_OOBINLINE:
         return Service::kEngine;
       case SO_REUSEADDR: case SO_REUSEPORT: case SO_DEBUG: case SO_BROADCAST: case SO_PRIORITY: case SO_NO_CHECK:
       case SO_BUSY_POLL: case SO_PREFER_BUSY_POLL: case SO_BUSY_POLL_BUDGET: case SO_INCOMING_CPU: case SO_BUF_LOCK:
-      case SO_OOBINLINE:
         return Service::kLabel;
       default:
         return Service::kRefused;
@@ -118,6 +118,7 @@ void apply_socket_option(int fd, SocketEntry& entry, int name) {
       stream->touch();
       break;
     case SO_LINGER: apply_linger(fd, *stream); break;
+    case SO_OOBINLINE: stream->set_oob_inline(placeholder_int(fd, SOL_SOCKET, SO_OOBINLINE) != 0); break;
     case SO_RCVLOWAT: {
       const auto bytes = static_cast<uint32_t>(placeholder_int(fd, SOL_SOCKET, SO_RCVLOWAT, 1));
       entry.receive_lowat.store(bytes, std::memory_order_relaxed);

@@ -31,7 +31,8 @@ ssize_t try_receive(LockedCall& call, const iovec* iov, int count, uint64_t done
     }
     if (n <= 0) return total > 0 ? static_cast<ssize_t>(total) : n;
     total += static_cast<uint64_t>(n);
-    if (is_peek || !window.has_more || static_cast<uint64_t>(n) < window.bytes) return static_cast<ssize_t>(total);
+    if (is_peek || (flags & MSG_OOB) != 0 || call.stream()->is_at_mark()) return static_cast<ssize_t>(total);
+    if (!window.has_more || static_cast<uint64_t>(n) < window.bytes) return static_cast<ssize_t>(total);
   }
 }
 
@@ -78,7 +79,8 @@ ssize_t receive_locked(LockedCall& call, const iovec* iov, int count, uint64_t a
     if (n < 0 && n != -EAGAIN) return done > 0 ? static_cast<ssize_t>(done) : n;
     if (n > 0) done = is_peek ? static_cast<uint64_t>(n) : done + static_cast<uint64_t>(n);
     const bool is_end = n == 0 && asked > 0;
-    if (is_end || done >= asked || (done > 0 && done >= wanted) || (flags & MSG_OOB) != 0)
+    if (is_end || done >= asked || (done > 0 && done >= wanted) || (flags & MSG_OOB) != 0 ||
+        (done > 0 && call.stream()->stops_at_mark(is_peek ? done : 0)))
       return n == -EAGAIN && done == 0 ? -EAGAIN : static_cast<ssize_t>(done);
     if (!blocks || asked == 0) return done > 0 ? static_cast<ssize_t>(done) : n;
     if (is_peek && done > 0 &&
@@ -127,7 +129,7 @@ ssize_t receive_message(int fd, msghdr* message, int flags) {
   if (n >= 0) {
     if (message->msg_name != nullptr) message->msg_namelen = 0;
     message->msg_controllen = 0;
-    message->msg_flags = flags & MSG_CMSG_CLOEXEC;
+    message->msg_flags = flags & (MSG_CMSG_CLOEXEC | MSG_OOB);
   }
   return n;
 }

@@ -70,7 +70,8 @@ void Stack::Impl::start(Socket& s, uint32_t send_buffer, uint32_t receive_buffer
 
 // After the engine was told something.
 void Stack::Impl::after_change(Socket& s, Instant now) {
-  s.note_progress();
+  s.note_progress(now);
+  if (s.take_urgent_signal()) signal_urgent_data(s.fd());
   s.touch();
   if (s.phase_ != Phase::kHalfOpen) return;
   if (s.connection_.events().established) {
@@ -81,7 +82,7 @@ void Stack::Impl::after_change(Socket& s, Instant now) {
 
 // After a visit: watchers hear of it, and what is over goes.
 void Stack::Impl::settle(Socket& s, Instant now) {
-  s.note_progress();
+  s.note_progress(now);
   s.publish();
   const bool is_over = s.connection_.state() == tcp::State::kClosed;
   if (s.phase_ == Phase::kHalfOpen && is_over) return retire(s);

@@ -9,6 +9,9 @@
 
 namespace tto::stack {
 
+/// urgent_signal.cc: SIGURG to whom F_SETOWN named for `fd`, if anybody.
+void signal_urgent_data(int fd);
+
 struct Stack::Impl {
   using Socket = socket::StreamSocket;
   using Phase = socket::StreamSocket::Phase;

@@ -126,6 +126,14 @@ void Connection::app_write(uint64_t bytes, bool more, Instant now) {
   rearm(now);
 }
 
+void Connection::app_mark_urgent(Instant now) {
+  if (state_ == State::kClosed || snd_.fin_queued || snd_.end <= snd_.una) return;
+  snd_.up = snd_.end;
+  // The pointer goes ahead of the byte where the byte cannot go (RFC 9293 §3.8.5).
+  if (is_synchronized() && sendable_bytes(mss_) == 0) ack_due_ = true;
+  rearm(now);
+}
+
 void Connection::app_consumed(uint64_t bytes, Instant) {
   rcv_.read = std::min(rcv_.read + bytes, rcv_.data_end());
   if (!may_receive_data()) return;
@@ -250,6 +258,7 @@ StreamOffset Connection::first_send_byte() const { return snd_.iss + 1; }
 StreamOffset Connection::first_receive_byte() const { return rcv_.irs + 1; }
 StreamOffset Connection::receive_end() const { return rcv_.data_end(); }
 StreamOffset Connection::rcv_nxt() const { return rcv_.nxt; }
+StreamOffset Connection::urgent_mark() const { return rcv_.urgent_at; }
 uint32_t Connection::effective_mss() const { return mss_; }
 bool Connection::fin_acked() const { return snd_.fin_acked(); }
 bool Connection::quick_ack_pending() const { return ack_due_; }

@@ -64,7 +64,6 @@ struct Events {
   bool closed = false;       // CLOSED or TIME-WAIT: the connection is over for the application
   int error = 0;             // errno: ECONNRESET, ETIMEDOUT, ECONNREFUSED, EPIPE…; sticky until taken
   int soft_error = 0;        // from ICMP (R78)
-  bool urgent_pending = false;
 };
 
 /// Figures for tcp_info and the stats tool.
@@ -98,6 +97,8 @@ class Connection {
 
   /// `bytes` were appended to the send queue. `more`: MSG_MORE; the call's last byte gets PSH otherwise.
   void app_write(uint64_t bytes, bool more, Instant now);
+  /// The last byte written is urgent (MSG_OOB).
+  void app_mark_urgent(Instant now);
   /// The application took `bytes` out of the receive queue; may cause a window update.
   void app_consumed(uint64_t bytes, Instant now);
   /// shutdown(SHUT_WR): FIN after what was written.
@@ -127,7 +128,9 @@ class Connection {
   StreamOffset first_receive_byte() const;  // irs + 1, widened
   /// In-order payload received so far: the receive queue is readable up to here (FIN not counted).
   StreamOffset receive_end() const;
-  StreamOffset rcv_nxt() const;    // FIN counted
+  StreamOffset rcv_nxt() const;  // FIN counted
+  /// The byte that the peer marked last as urgent, whether it has arrived or not; 0: none so far (R52).
+  StreamOffset urgent_mark() const;
   uint32_t effective_mss() const;  // payload bytes of a full segment with the options in use
   bool fin_acked() const;
   /// Changes after the open; take effect at the next output.
@@ -176,6 +179,7 @@ class Connection {
   bool check_ack_in_syn_received(const Arrival& a, Verdict& v);
   bool take_payload(Arrival& a, Verdict& v);
   void trim(Arrival& a);
+  void check_urgent(const Arrival& a);
   void check_fin(const Arrival& a);
   void on_reset();
   void refuse(const Arrival& a);
@@ -205,6 +209,7 @@ class Connection {
   void fill_resent(SegmentOut& out, ByteRange range) const;
   bool next_new_data(SegmentOut& out, Instant now) const;
   void mark_new_data(SegmentOut& out) const;
+  void mark_urgent(SegmentOut& out) const;
   void fill_header(SegmentOut& out, Instant now) const;
   uint64_t sendable_bytes(uint64_t mss) const;
   bool may_send_partial(uint64_t bytes, bool ends_data) const;

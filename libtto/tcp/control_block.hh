@@ -25,6 +25,7 @@ struct SendControl {
   StreamOffset wl1 = 0;
   StreamOffset wl2 = 0;
   StreamOffset sml = 0;       // end of the last segment sent that was smaller than a full one (Minshall)
+  StreamOffset up = 0;        // RFC 9293 SND.UP, after the urgent byte; at or below una: none
   StreamOffset push_end = 0;  // after the last byte written without MSG_MORE
   uint8_t scale = 0;
   bool fin_queued = false;
@@ -35,6 +36,7 @@ struct SendControl {
   StreamOffset stream_end() const { return end + (fin_queued ? 1 : 0); }
   bool fin_sent() const { return fin_queued && nxt > end; }
   bool fin_acked() const { return fin_queued && una > end; }
+  bool is_urgent() const { return up > una; }
   uint64_t unsent() const { return nxt < end ? end - nxt : 0; }
 };
 
@@ -45,6 +47,7 @@ struct ReceiveControl {
   StreamOffset granted = 0;        // the edge as last opened; rounding by the scale may carry `edge` a little further
   StreamOffset read = 0;           // next byte the application will take
   StreamOffset fin_at = 0;         // sequence number of a FIN seen, 0: none
+  StreamOffset urgent_at = 0;      // the last byte that the peer marked as urgent, 0: none so far
   StreamOffset last_ack_sent = 0;  // RFC 7323 Last.ACK.sent
   Instant ts_recent_at{};
   uint32_t ts_recent = 0;

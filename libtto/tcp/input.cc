@@ -87,6 +87,7 @@ Verdict Connection::in_later_states(const SegmentIn& segment, Instant now) {
   if (!check_sequence(a, v)) return v;
   if (!check_rst(a, v)) return v;
   if (!check_ack(a, v)) return v;
+  check_urgent(a);
   trim(a);
   if (!take_payload(a, v)) return v;
   check_fin(a);
@@ -263,6 +264,15 @@ void Connection::trim(Arrival& a) {
   if (rcv_.fin_at != 0) {
     p.end = std::max(p.begin, std::min(p.end, rcv_.fin_at));
   }
+}
+
+// RFC 9293 step 6. The pointer names the octet after the urgent byte, as everybody but the RFC long had it (RFC 6093
+// §2); a mark on what has been received, or before the one known, says nothing new.
+void Connection::check_urgent(const Arrival& a) {
+  if (!a.has(wire::kUrg) || !may_receive_data()) return;
+  const uint16_t pointer = a.segment.urgent_pointer;
+  const StreamOffset at = a.seq + (pointer != 0 ? pointer - 1 : 0);
+  if (at >= rcv_.nxt && at > rcv_.urgent_at) rcv_.urgent_at = at;
 }
 
 // RFC 9293 step 7.

@@ -19,6 +19,7 @@ constexpr uint32_t kLeastMssWithSack = 64;  // a tiny MSS keeps its payload and 
 Output Connection::next_output(Instant now) const {
   Output o;
   if (next_segment(o.segment, now)) {
+    if (snd_.is_urgent()) mark_urgent(o.segment);
     o.kind = Output::Kind::kEmit;
     return o;
   }
@@ -183,6 +184,13 @@ void Connection::mark_new_data(SegmentOut& out) const {
   if (ecn_.is_reduced_due()) out.flags |= wire::kCwr;
 }
 
+// R52: every segment before SND.UP says where it is, as soon as 16 bits can.
+void Connection::mark_urgent(SegmentOut& out) const {
+  if ((out.flags & (wire::kSyn | wire::kRst)) != 0 || out.seq >= snd_.up || snd_.up - out.seq > 65535) return;
+  out.flags |= wire::kUrg;
+  out.urgent_pointer = static_cast<uint16_t>(snd_.up - out.seq);
+}
+
 // How much new data may go now: the peer's window, the congestion window, Nagle and silly window avoidance.
 uint64_t Connection::sendable_bytes(uint64_t mss) const {
   const uint64_t unsent = snd_.unsent();
@@ -204,7 +212,7 @@ uint64_t Connection::sendable_bytes(uint64_t mss) const {
 bool Connection::may_send_partial(uint64_t bytes, bool ends_data) const {
   if (force_partial_) return true;
   if (!ends_data) return 2 * bytes >= snd_.max_wnd;
-  if (snd_.fin_queued) return true;
+  if (snd_.fin_queued || snd_.is_urgent()) return true;
   if (config_.cork || more_) return snd_.end <= cork_until_;
   if (config_.nodelay) return true;
   return snd_.sml <= snd_.una;

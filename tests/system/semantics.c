@@ -559,6 +559,8 @@ static void listener_in_epoll(int fd) {
   close(ep);
 }
 
+#include "semantics_urgent.h"
+
 int main(int argc, char **argv) {
   if (argc != 4) return 2;
   serving = strcmp(argv[1], "serve") == 0;
@@ -587,7 +589,7 @@ int main(int argc, char **argv) {
   void (*const scenarios[])(int) = {S8_flags, half_close_and_reset, R61_reset_is_told_once, S9_timeouts,
                                     full_send_buffer, S17_close_while_blocked, S7_shutdown_wakes, S3_epoll,
                                     selects_with_a_pipe, S5_signals, names_and_options, S1_refused,
-                                    S1_in_progress_then_epoll, listener_in_epoll, S13_children};
+                                    S1_in_progress_then_epoll, listener_in_epoll, S13_children, R52_urgent};
   for (size_t i = 0; i < sizeof scenarios / sizeof scenarios[0]; i++) {
     int fd = connection();
     scenarios[i](fd);

@@ -32,6 +32,7 @@ struct Sent {
   wire::TcpOptions options;
   uint32_t mss_bytes = 0;
   uint8_t ecn = 0;
+  uint16_t urgent_pointer = 0;
   bool has(uint8_t f) const { return (flags & f) == f; }
 };
 
@@ -111,6 +112,7 @@ class EngineTest : public ::testing::Test {
     r.options = s.options;
     r.mss_bytes = s.mss_bytes;
     r.ecn = s.ecn;
+    r.urgent_pointer = s.urgent_pointer;
     if (s.options.has_timestamps) last_ts_val = s.options.ts_val;
     return r;
   }

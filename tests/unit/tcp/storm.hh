@@ -39,6 +39,7 @@ class Storm {
     f.is_v6 = pick(2);
     f.nodelay = pick(2);
     f.cork = pick(8) == 0;
+    f.ecn = pick(2);
     f.keepalive = pick(2);
     f.congestion = pick(2) ? ConnectionConfig::Congestion::kCubic : ConnectionConfig::Congestion::kReno;
     f.mtu_bytes = static_cast<uint16_t>(pick(65536));
@@ -48,7 +49,7 @@ class Storm {
       irs_ = choose_.next();
     } else {
       SegmentIn syn = segment();
-      syn.flags = wire::kSyn;
+      syn.flags = static_cast<uint8_t>(wire::kSyn | (pick(2) ? wire::kEce | wire::kCwr : 0));
       c_.open_passive(f, syn, now_);
       irs_ = syn.seq.raw;
     }
@@ -79,9 +80,15 @@ class Storm {
     s.seq.raw = is_opening ? irs_ : near(pick(2) ? c_.rcv_nxt() : edge_);
     s.ack.raw = near(pick(2) ? c_.snd_nxt() : c_.snd_una());
     s.flags = wire::kAck;
-    if (is_opening && pick(4)) s.flags = wire::kSyn | wire::kAck, s.ack.raw = static_cast<uint32_t>(c_.snd_nxt());
+    if (is_opening && pick(4))
+      s.flags = static_cast<uint8_t>(wire::kSyn | wire::kAck | (pick(2) ? wire::kEce : 0)),
+      s.ack.raw = static_cast<uint32_t>(c_.snd_nxt());
     if (pick(16) == 0) s.flags = static_cast<uint8_t>(pick(256));
     if (pick(64) == 0) s.flags |= wire::kFin;
+    if (pick(32) == 0) s.flags |= wire::kUrg;
+    s.urgent_pointer = static_cast<uint16_t>(pick(4) ? pick(2000) : pick(65536));
+    s.ip_tos = static_cast<uint8_t>(pick(4));
+    if (pick(16) == 0) s.flags |= pick(2) ? wire::kEce : wire::kCwr;
     s.window = static_cast<uint16_t>(pick(4) ? pick(65536) : pick(3));
     if (pick(2)) s.payload_bytes = pick(4) ? pick(1500) : pick(65536);
     s.largest_segment_bytes = s.payload_bytes;
@@ -107,6 +114,7 @@ class Storm {
     switch (pick(12)) {
       case 0:
         c_.app_write(pick(100000), pick(8) == 0, now_);
+        if (pick(8) == 0) c_.app_mark_urgent(now_);
         break;
       case 1:
         c_.app_consumed(pick(70000), now_);
@@ -182,6 +190,7 @@ class Storm {
         if (s.payload.begin < c_.first_send_byte() || s.payload.end > c_.snd_end()) broken_ = "payload never written";
         if (s.payload.begin < c_.snd_una()) broken_ = "payload already acknowledged";
         if (s.mss_bytes == 0) broken_ = "segments of nothing";
+        if (s.ecn != 0 && s.is_retransmission) broken_ = "resent data is not ECN-capable";
         if (s.payload.size() > 65536) broken_ = "pseudo frame too long";
       }
       uint32_t option_bytes = s.options.has_timestamps ? 12 : 0;
