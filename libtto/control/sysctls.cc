@@ -111,6 +111,8 @@ bool read_tcp_sysctls(TcpSysctls& out) {
   reader.flag("ipv4/tcp_window_scaling", out.window_scaling);
   reader.flag("ipv4/tcp_slow_start_after_idle", out.slow_start_after_idle);
   reader.number("ipv4/tcp_ecn", out.ecn);
+  reader.number("ipv4/tcp_mtu_probing", out.mtu_probing, 2);
+  reader.number("ipv4/tcp_base_mss", out.base_mss);
   reader.number("ipv4/tcp_early_retrans", out.early_retrans);
   reader.number("ipv4/tcp_syn_retries", out.syn_retries);
   reader.number("ipv4/tcp_synack_retries", out.synack_retries);

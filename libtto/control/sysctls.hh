@@ -25,6 +25,8 @@ struct TcpSysctls {
   bool window_scaling = true;
   bool slow_start_after_idle = true;
   uint8_t ecn = 2;  // as the kernel numbers it: asks_for_ecn(), accepts_ecn()
+  uint8_t mtu_probing = 0;  // 0 never, 1 after a black hole, 2 always
+  uint32_t base_mss = 1024;
   uint8_t early_retrans = 3;  // 0: no tail loss probes
   uint8_t syn_retries = 6;
   uint8_t synack_retries = 5;

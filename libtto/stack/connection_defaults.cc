@@ -26,6 +26,8 @@ void apply_sysctls(const control::TcpSysctls& s, Opening opening, tcp::Connectio
   config.keepalive_probes = s.keepalive_probes;
   config.fin_timeout = seconds(s.fin_timeout_s);
   config.min_rto = microseconds(s.min_rto_us);
+  config.mtu_probing = s.mtu_probing;
+  config.mtu_base_mss = s.base_mss;
   config.rack_tail_probe = s.early_retrans != 0;
   config.slow_start_after_idle = s.slow_start_after_idle;
   config.congestion = std::strcmp(s.congestion_control, "reno") == 0 ? Congestion::kReno : Congestion::kCubic;

@@ -78,6 +78,7 @@ uint32_t Connection::duplicates_in(const Arrival& a, uint64_t newly_sacked) cons
 void Connection::on_newly_acked(const Arrival& a) {
   unanswered_since_ = kNever;
   persist_backoff_ = 0;
+  path_mtu_.on_time(a.now);
   // RFC 6298 5.2, 5.3: only new data restarts the timer; rearm() starts it if something is still out.
   timers_.clear(Timer::kRetransmit);
   if (snd_.flight() != 0) arm_retransmit(a.now);
@@ -127,6 +128,7 @@ void Connection::take_rtt_sample(const Arrival& a) {
 }
 
 void Connection::adjust_window(const Recovery::Outcome& outcome, uint64_t acked_bytes, bool was_limited, Instant now) {
+  if (path_mtu_.is_probing() && snd_.una >= path_mtu_.probe().end) on_mtu_probe_acked(now);
   if (outcome.change == Recovery::Change::kEnteredFast) {
     reduce_window(now);
   } else if (outcome.change == Recovery::Change::kLeftFast) {
@@ -192,6 +194,10 @@ void Connection::on_congestion_echo(uint64_t flight_before, Instant now) {
 // Fast recovery begins. A window that sinks because of ECN has been reduced for this flight already.
 void Connection::reduce_window(Instant now) {
   const uint64_t flight = snd_.flight();
+  if (const ByteRange probe = path_mtu_.probe(); is_mtu_probe_lost(now)) {
+    recovery_.resend_only(probe, snd_.nxt);
+    return;
+  }
   undo_.begin(congestion_, {snd_.una, snd_.nxt}, false);
   if (!is_easing_) {
     congestion_.on_loss({static_cast<uint32_t>(std::min<uint64_t>(flight, Congestion::kMaxWindowBytes)), false, now});

@@ -66,6 +66,7 @@ void Connection::on_payload_emitted(const SegmentOut& out, StreamOffset sent_to,
     return;
   }
   if (out.flags & wire::kCwr) ecn_.on_reduced_sent();
+  if (out.mss_bytes > mss_ && sent.size() == out.mss_bytes) path_mtu_.on_probe_sent(sent);
   on_new_data_sent(sent, out.mss_bytes, now);
 }
 

@@ -63,6 +63,7 @@ void Connection::adopt(const Agreed& agreed, const SegmentIn& syn, Instant now) 
   snd_.wl1 = rcv_.irs;
   snd_.wl2 = snd_.una;
   recovery_.init(snd_.iss, agreed.sack);
+  begin_mtu_search();
   update_mss();
 }
 
@@ -196,6 +197,7 @@ void Connection::on_route_mtu(uint16_t mtu_bytes, Instant now) {
   if (state_ == State::kClosed) return;
   const uint16_t floor = config_.is_v6 ? 1280 : 552;
   const uint16_t mtu = std::max(mtu_bytes, floor);
+  path_mtu_.limit(mtu);
   if (mtu >= config_.path_mtu_bytes) return;
   config_.path_mtu_bytes = mtu;
   update_mss();

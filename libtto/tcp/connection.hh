@@ -23,6 +23,7 @@
 #include "libtto/tcp/deadlines.hh"
 #include "libtto/tcp/ecn.hh"
 #include "libtto/tcp/handshake.hh"
+#include "libtto/tcp/path_mtu.hh"
 #include "libtto/tcp/reassembly.hh"
 #include "libtto/tcp/recovery.hh"
 #include "libtto/tcp/rtt.hh"
@@ -235,6 +236,16 @@ class Connection {
   void arm_keepalive(Instant now);
   void on_syn_timeout(Instant now);
   bool is_out_of_patience(Instant now) const;
+  // mtu_search.cc
+  uint32_t header_bytes() const;  // IP and TCP, with the options of a data segment
+  void begin_mtu_search();
+  uint16_t base_mtu() const;
+  void set_path_mtu(uint16_t mtu_bytes);
+  void look_for_black_hole(Instant now);
+  uint32_t next_mtu_probe() const;
+  void on_mtu_probe_acked(Instant now);
+  bool is_mtu_probe_lost(Instant now);
+
   bool is_window_blocked() const;
 
   ConnectionConfig config_;
@@ -251,6 +262,7 @@ class Connection {
   TailProbe probe_;
   Undo undo_;
   Ecn ecn_;
+  PathMtu path_mtu_;
   Reassembly reassembly_;
   Events events_;
   uint64_t segments_sent_ = 0, segments_received_ = 0, retransmitted_segments_ = 0, rto_expirations_ = 0;

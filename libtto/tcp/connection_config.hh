@@ -13,6 +13,8 @@ struct ConnectionConfig {
   uint32_t iss = 0;           // from tcp/isn.hh
   uint16_t mtu_bytes = 1500;  // interface MTU (announced MSS: R2)
   uint16_t path_mtu_bytes = 1500;
+  uint8_t mtu_probing = 0;       // as net.ipv4.tcp_mtu_probing: 0 never, 1 after a black hole, 2 always
+  uint32_t mtu_base_mss = 1024;  // what is tried first then (tcp_base_mss)
   bool is_v6 = false;
   uint32_t receive_buffer_bytes = 131072;  // current limit; may grow by set_receive_buffer
   uint8_t receive_window_scale = 7;

@@ -162,6 +162,13 @@ bool Connection::next_new_data(SegmentOut& out, Instant now) const {
     return false;  // first things first
   }
   fill_header(out, now);
+  if (const uint32_t probe = next_mtu_probe(); probe != 0 && out.mss_bytes == mss_) {
+    out.seq = snd_.nxt;
+    out.mss_bytes = probe;
+    out.payload = {snd_.nxt, snd_.nxt + probe};
+    mark_new_data(out);
+    return true;
+  }
   const uint64_t bytes = sendable_bytes(out.mss_bytes);
   const StreamOffset end = snd_.nxt + bytes;
   const bool has_fin = bytes == unsent && is_fin_pending() && end < snd_.window_end();

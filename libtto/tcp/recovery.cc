@@ -191,6 +191,15 @@ void Recovery::on_timeout(StreamOffset una, StreamOffset nxt) {
   duplicate_acks_ = 0;
 }
 
+void Recovery::resend_only(ByteRange range, StreamOffset nxt) {
+  phase_ = Phase::kTimeout;
+  recover_ = nxt;
+  high_rxt_ = range.begin;
+  lost_.clear();
+  emulated_sacked_ = 0;
+  mark_lost(range);
+}
+
 void Recovery::undo() {
   phase_ = Phase::kOpen;
   emulated_sacked_ = 0;

@@ -59,6 +59,8 @@ class Recovery {
   void on_timeout(StreamOffset una, StreamOffset nxt);
   /// The path's MTU fell: what is in flight must go again in smaller pieces; not a sign of congestion (R79).
   void on_path_mtu(StreamOffset una, StreamOffset nxt) { on_timeout(una, nxt); }
+  /// A segment larger than the path takes was lost: it goes again, and the window stays.
+  void resend_only(ByteRange range, StreamOffset nxt);
   /// Nothing was lost after all.
   void undo();
   /// New data was sent; what is sent within `grain` of each other counts as sent together.

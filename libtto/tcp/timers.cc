@@ -148,6 +148,7 @@ void Connection::on_retransmit_timeout(Instant now) {
       undo_.begin(congestion_, {snd_.una, snd_.nxt}, may_test);
       congestion_.on_loss({static_cast<uint32_t>(flight), true, now});
     }
+    look_for_black_hole(now);
     recovery_.on_timeout(snd_.una, snd_.nxt);
     ecn_.on_reduced(snd_.nxt);
     is_easing_ = false;

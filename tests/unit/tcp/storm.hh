@@ -40,6 +40,7 @@ class Storm {
     f.nodelay = pick(2);
     f.cork = pick(8) == 0;
     f.ecn = pick(2);
+    f.mtu_probing = static_cast<uint8_t>(pick(3));
     f.keepalive = pick(2);
     f.congestion = pick(2) ? ConnectionConfig::Congestion::kCubic : ConnectionConfig::Congestion::kReno;
     f.mtu_bytes = static_cast<uint16_t>(pick(65536));
