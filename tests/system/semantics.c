@@ -560,7 +560,6 @@ static void listener_in_epoll(int fd) {
 }
 
 #include "semantics_urgent.h"
-
 int main(int argc, char **argv) {
   if (argc != 4) return 2;
   serving = strcmp(argv[1], "serve") == 0;
