@@ -54,21 +54,17 @@ TimerWheel::Timer* TimerWheel::take_expired(Instant now) {
   }
 }
 
-// To the next tick that has a timer or at which a place of a higher level is spread out, at most to `to`.
+// To the next tick that has a timer or at which an occupied place of a higher level is spread out, at most to `to`. Empty
+// places are jumped over: hours may lie between two calls, and days before the first.
 void TimerWheel::advance(uint64_t to) {
-  uint64_t all = 0;
-  for (const uint64_t bits : occupied_) all |= bits;
-  if (all == 0) {
-    tick_ = to;
-    return;
+  uint64_t next = to;
+  for (int level = 0; level < kLevels; ++level) {
+    const uint64_t after = (tick_ >> (kPlaceBits * level)) + 1;
+    const uint64_t ahead = std::rotr(occupied_[level], static_cast<int>(after % kPlaces));
+    if (ahead == 0) continue;
+    next = std::min(next, (after + static_cast<uint64_t>(std::countr_zero(ahead))) << (kPlaceBits * level));
   }
-  const uint64_t boundary = (tick_ / kPlaces + 1) * kPlaces;
-  uint64_t next = boundary;
-  const uint64_t position = tick_ % kPlaces;
-  const uint64_t later = position + 1 < kPlaces ? occupied_[0] >> (position + 1) << (position + 1) : 0;
-  if (later != 0) next = boundary - kPlaces + static_cast<uint64_t>(std::countr_zero(later));
-  tick_ = std::min(next, to);
-  if (tick_ != boundary) return;
+  tick_ = next;
   for (int level = kLevels - 1; level > 0; --level) {
     if (tick_ % (uint64_t{1} << (kPlaceBits * level)) == 0) cascade(level);
   }

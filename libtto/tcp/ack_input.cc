@@ -32,7 +32,7 @@ void Connection::on_acknowledgement(const Arrival& a) {
     on_newly_acked(a);
   }
   acked.una = snd_.una;
-  update_send_window(a);
+  update_send_window(a, a.ack > una_before);
   look_for_needless_loss(a, news, una_before);
   if (flight_before != 0) {
     const Recovery::Outcome outcome = recovery_.on_ack(acked);
@@ -85,9 +85,11 @@ void Connection::on_newly_acked(const Arrival& a) {
 }
 
 // RFC 9293 §3.10.7.4, R48.
-void Connection::update_send_window(const Arrival& a) {
+void Connection::update_send_window(const Arrival& a, bool acks_new_data) {
   if (a.ack < snd_.una) return;
-  if (!(snd_.wl1 < a.seq || (snd_.wl1 == a.seq && snd_.wl2 <= a.ack))) return;
+  // Differs from RFC: what acknowledges new data is news whatever its sequence number, since the peer may have resent it.
+  // With the old window from the new SND.UNA we would send beyond the edge that it announced.
+  if (!acks_new_data && !(snd_.wl1 < a.seq || (snd_.wl1 == a.seq && snd_.wl2 <= a.ack))) return;
   const bool was_closed = snd_.wnd == 0;
   snd_.wnd = uint64_t{a.segment.window} << snd_.scale;
   snd_.max_wnd = std::max(snd_.max_wnd, snd_.wnd);

@@ -188,7 +188,7 @@ class Connection {
   // ack_input.cc: what a valid acknowledgement does.
   void on_acknowledgement(const Arrival& a);
   void on_newly_acked(const Arrival& a);
-  void update_send_window(const Arrival& a);
+  void update_send_window(const Arrival& a, bool acks_new_data);
   void take_rtt_sample(const Arrival& a);
   Rack::Clock rack_clock(Instant now) const;
   Rack::Clock rack_clock(const Arrival& a) const;

@@ -162,7 +162,9 @@ void Connection::on_persist_timeout(Instant now) {
   const bool is_silent = probes_unanswered_ != 0;
   if (is_silent && is_out_of_patience(now)) return finish(events_.soft_error != 0 ? events_.soft_error : ETIMEDOUT);
   // A window that stays closed keeps a living program for ever (RFC 6429), but not what a dead one left behind.
-  if (is_orphan_ && persist_backoff_ >= config_.orphan_retries) return abort(ETIMEDOUT);
+  // Linux's bound: what was written before close() has some minutes to get a window (R53).
+  const bool is_slow = rtt_.backed_off(persist_backoff_) >= RttEstimator::kMaxRto;
+  if (is_orphan_ && is_slow && persist_backoff_ >= config_.orphan_retries) return abort(ETIMEDOUT);
   persist_backoff_ = saturating_next(persist_backoff_);
   probes_unanswered_ = saturating_next(probes_unanswered_);
   if (snd_.window_end() > snd_.nxt) {

@@ -52,6 +52,19 @@ TEST(TimerWheel, next__is_a_lower_bound_that_moves_on) {
   EXPECT_EQ(wheel.take_expired(at), &timer);
 }
 
+// A machine that has been up for a hundred days: the first connection's timer is set before the first turn. Ten thousand
+// of them take milliseconds, or minutes if the wheel walks.
+TEST(TimerWheel, take_expired__jumps_over_empty_time) {
+  for (int i = 0; i < 10'000; ++i) {
+    TimerWheel wheel(Instant{});
+    Timer timer;
+    const Instant at = Instant{} + seconds(100LL * 86400 + i);
+    wheel.arm(timer, at);
+    ASSERT_EQ(wheel.take_expired(at - nanoseconds(1)), nullptr);
+    ASSERT_EQ(wheel.take_expired(at), &timer);
+  }
+}
+
 TEST(TimerWheel, random__fires_in_the_first_turn_after_its_time) {
   for (uint64_t seed = 1; seed <= 10; ++seed) {
     SCOPED_TRACE(::testing::Message() << "seed " << seed);
