@@ -2,7 +2,6 @@
 
 #include <pthread.h>
 #include <sys/eventfd.h>
-#include <sys/resource.h>
 
 #include <algorithm>
 #include <new>
@@ -18,17 +17,7 @@ namespace {
 constinit std::atomic<ThreadWaiter*> g_waiters{nullptr};
 constinit thread_local ThreadWaiter* t_waiter = nullptr;
 
-constexpr int kMaxSpinScore = 16;
-constexpr uint32_t kProbeEvery = 32;         // waits without a spin before one is tried again
-constexpr uint32_t kSwitchesEvery = 64;      // spins between looks at the scheduler
-constexpr uint32_t kYieldEvery = 16;         // turns of a spin
 constexpr Duration kSleepWithoutEvent = milliseconds(1);
-
-long involuntary_switches() {
-  rusage usage{};
-  sys::call(SYS_getrusage, RUSAGE_THREAD, &usage);
-  return usage.ru_nivcsw;
-}
 
 /// Has `at_exit(value)` called when this thread ends. Without a key the value is simply not reused.
 void at_thread_exit(void (*at_exit)(void*), void* value) {
@@ -80,7 +69,7 @@ ThreadWaiter* ThreadWaiter::claim() {
     }
   }
   found->armed_ = found->signaled_ = found->notified_ = false;
-  found->spin_score_ = kMaxSpinScore / 2;
+  found->spin_.reset();
   at_thread_exit(release_at_thread_exit, found);
   return found;
 }
@@ -127,24 +116,6 @@ void ThreadWaiter::disarm() {
   signaled_ = false;
   uint64_t count;
   sys::read(wake_fd_, &count, sizeof count);
-}
-
-// Spinning has paid lately, or it is time to find out whether it does again.
-bool ThreadWaiter::spin_pays() {
-  if (++spins_ % kSwitchesEvery == 0) {
-    const long switches = involuntary_switches();
-    // Losing the CPU during every fourth spin means that somebody else needs it, perhaps the one we wait for.
-    if (switches - involuntary_switches_ > kSwitchesEvery / 4) spin_score_ = 0;
-    involuntary_switches_ = switches;
-  }
-  if (spin_score_ > 0) return true;
-  if (++spins_skipped_ < kProbeEvery) return false;
-  spins_skipped_ = 0;
-  return true;
-}
-
-void ThreadWaiter::learn(bool was_useful) {
-  spin_score_ = was_useful ? std::min(spin_score_ + 2, kMaxSpinScore) : std::max(spin_score_ - 1, 0);
 }
 
 // --- the stack's list ----------------------------------------------------------------------------------------------
@@ -196,7 +167,7 @@ class Wait {
 
   WaitResult run() {
     if (turn()) return result_;
-    if (mask_ == nullptr && stack_.config().spin_budget.ns > 0 && self_.spin_pays() && spin()) return result_;
+    if (mask_ == nullptr && stack_.config().spin_budget.ns > 0 && self_.spin_.pays() && spin()) return result_;
     sigset_t old;
     block_signals(&old);
     while (!sleep_once(mask_ != nullptr ? mask_ : &old)) {
@@ -225,7 +196,8 @@ class Wait {
     stats::Counters& counters = stack_.counters();
     const Instant end = now_ + stack_.config().spin_budget;
     for (uint32_t turns = 1; now_ < end; ++turns) {
-      const bool make_room = stack_.lock().is_contended() || turns % kYieldEvery == 0;
+      const bool make_room = stack_.lock().is_contended() || self_.spin_.yields_after(turns);
+      const Instant before = now_;
       stack_.lock().unlock();
       if (make_room) {
         sys::sched_yield();
@@ -233,12 +205,14 @@ class Wait {
         __builtin_ia32_pause();
       }
       stack_.lock().lock();
-      if (!turn()) continue;
-      self_.learn(result_ == WaitResult::kReady);
+      const bool is_over = turn();
+      self_.spin_.on_turn(now_ - before, make_room, is_over);
+      if (!is_over) continue;
+      self_.spin_.on_end(result_ == WaitResult::kReady);
       if (result_ == WaitResult::kReady) counters.add_owned(stats::Counter::wait_spin_useful);
       return true;
     }
-    self_.learn(false);
+    self_.spin_.on_end(false);
     counters.add_owned(stats::Counter::wait_spin_wasted);
     return false;
   }

@@ -15,6 +15,7 @@
 
 #include "libtto/base/time.hh"
 #include "libtto/socket/readiness.hh"
+#include "libtto/stack/spin_policy.hh"
 #include "libtto/stack/stack.hh"
 
 namespace tto::stack {
@@ -41,8 +42,6 @@ class ThreadWaiter final : public socket::Watcher {
 
   static ThreadWaiter* claim();
   static void release_at_thread_exit(void* waiter);
-  bool spin_pays();
-  void learn(bool was_useful);
   void wake();
   void disarm();
 
@@ -54,10 +53,7 @@ class ThreadWaiter final : public socket::Watcher {
   bool signaled_ = false;        // the eventfd was written and not yet read
   bool notified_ = false;
   int wake_fd_ = -1;
-  int spin_score_ = 8;           // above 0: spins have paid lately
-  uint32_t spins_skipped_ = 0;
-  uint32_t spins_ = 0;
-  long involuntary_switches_ = 0;
+  SpinPolicy spin_;
   std::atomic<bool> in_use_{false};
   ThreadWaiter* next_waiter_ = nullptr;  // of all that were ever made
 };
