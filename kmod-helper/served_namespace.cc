@@ -240,6 +240,11 @@ void ServedNamespace::take_neighbor(const nlmsghdr* message) {
     mac.emplace();
     std::memcpy(mac->data(), mac_bytes, 6);
   }
+  if (mac && (info->ndm_state & (NUD_PERMANENT | NUD_NOARP)) != 0) {
+    fixed_neighbors_.insert(id);
+  } else {
+    fixed_neighbors_.erase(id);
+  }
   const auto known = neighbors_.find(id);
   if (known != neighbors_.end()) {
     if (mac && known->second == *mac) return;
@@ -400,6 +405,8 @@ void ServedNamespace::drop(uint32_t nic_id) {
 }
 
 void ServedNamespace::probe_neighbor(int ifindex, const std::array<uint8_t, 16>& address) {
+  // A use makes the kernel forget that an entry is permanent (NEIGH_UPDATE_F_USE), and look for a host of its own.
+  if (fixed_neighbors_.count({ifindex, address}) != 0) return;
   const tto::wire::IpAddress ip{address};
   ndmsg body{};
   body.ndm_family = ip.is_v4() ? AF_INET : AF_INET6;

@@ -156,6 +156,7 @@ class ServedNamespace {
   std::map<int, Nic> nics_;
   std::map<int, Device> devices_;
   std::map<NeighborId, Mac> neighbors_;
+  std::set<NeighborId> fixed_neighbors_;  // permanent: never probed
   std::map<NeighborId, uint32_t> held_next_hops_;
   Clock::time_point next_probe_{};
   std::vector<tto_helper_event> mode_events_;
