@@ -203,6 +203,7 @@ int StreamSocket::shutdown(int how, Instant now) {
   if (is_connecting()) {
     connection_.app_abort(now);
     own_error_ = ECONNRESET;
+    is_dissolved_ = true;
     return 0;
   }
   const bool was_closed = connection_.events().closed;
@@ -283,6 +284,7 @@ bool StreamSocket::is_writeable() const {
 }
 
 uint32_t StreamSocket::poll_level() const {
+  if (is_dissolved_) return EPOLLHUP | kWriteable | (own_error_ != 0 ? EPOLLERR : 0u);
   const tcp::Events events = connection_.events();
   const bool receive_shut = receive_is_shut(), send_shut = send_is_shut();
   uint32_t level = 0;

@@ -212,6 +212,7 @@ class StreamSocket {
   bool path_changed_ = false;     // the device has not been told of path_ yet
   uint32_t pending_events_ = 0;   // EPOLL* bits to tell the watchers of
   int own_error_ = 0;             // set by the stack, not by the engine
+  bool is_dissolved_ = false;     // shut down while it connected: as good as new to poll()
   StreamOffset noticed_end_ = 0;  // watchers heard of what arrived up to here
   uint64_t read_since_ = 0;       // receive-buffer tuning: bytes the application took in this round trip
   Instant read_round_start_{};

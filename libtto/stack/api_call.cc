@@ -140,7 +140,7 @@ int unserved(int error) {
 }
 
 int write_address(const wire::IpAddress& ip, uint16_t port, bool is_v6, sockaddr* out, socklen_t* bytes) {
-  if (out == nullptr || bytes == nullptr) return -EFAULT;
+  if (is_bad_range(bytes, sizeof *bytes)) return -EFAULT;
   if (static_cast<int>(*bytes) < 0) return -EINVAL;
   union {
     sockaddr_in v4;
@@ -158,7 +158,9 @@ int write_address(const wire::IpAddress& ip, uint16_t port, bool is_v6, sockaddr
     a.v4.sin_addr.s_addr = ip.v4();
     full = sizeof a.v4;
   }
-  std::memcpy(out, &a, *bytes < full ? *bytes : full);
+  const socklen_t given = *bytes < full ? *bytes : full;
+  if (is_bad_range(out, given)) return -EFAULT;
+  std::memcpy(out, &a, given);
   *bytes = full;
   return 0;
 }

@@ -60,8 +60,9 @@ bool is_nonblocking_file(int fd) {
   return flags >= 0 && (flags & O_NONBLOCK) != 0;
 }
 
-/// Starts our own active open on an undecided socket; kCount if it is on its way, else why not.
-stats::Counter open_stream(int fd, uint64_t word, const Runtime::Connect& wish) {
+/// Starts our own active open on an undecided socket; kCount if it is on its way, else why not. `is_taken`: a connection of
+/// ours has this tuple. The kernel, which does not know it, must not be asked either: its SYN would go to that connection.
+stats::Counter open_stream(int fd, uint64_t word, const Runtime::Connect& wish, bool& is_taken) {
   SocketEntry& entry = entry_at(FdWordParts::of(word).index);
   if (entry.is_unservable) return stats::Counter::kernel_bad_socket;
   Runtime& runtime = Runtime::instance();
@@ -72,6 +73,10 @@ stats::Counter open_stream(int fd, uint64_t word, const Runtime::Connect& wish) 
   if (stack == nullptr) return reason;
   Stack::ConnectRequest request;
   reason = runtime.prepare_connect(*stack, fd, wish, request);
+  if (reason == stats::Counter::kernel_in_use) {
+    StackLockGuard stack_guard(stack->lock());
+    is_taken = stack->has_live_flow(request.tuple);
+  }
   if (reason != stats::Counter::kCount) return reason;
   read_placeholder(fd, entry.is_v6, request.config, request.send_buffer_bytes, request.receive_buffer_bytes);
 
@@ -136,7 +141,7 @@ int finish_connect(int fd, uint64_t word, bool fresh) {
       const Instant until = deadline_after(call.now(), entry.send_timeout_ns.load(std::memory_order_relaxed));
       while (!is_over()) {
         const int waited = wait_for_level(call, EPOLLOUT, until, until == kNever);
-        if (waited == -EAGAIN) return -EINPROGRESS;
+        if (waited == -EAGAIN) return fresh ? -EINPROGRESS : -EALREADY;
         if (waited == -EINTR) return -EINTR;
         if (!call.is_same() || call.stream() == nullptr) return -EBADF;
       }
@@ -150,6 +155,13 @@ int finish_connect(int fd, uint64_t word, bool fresh) {
   }
   return_to_undecided(fd, word);
   return result;
+}
+
+/// What the kernel says of an address before it looks at the socket.
+int check_address(const sockaddr* address, socklen_t bytes) {
+  if (bytes > sizeof(sockaddr_storage)) return -EINVAL;
+  if (is_bad_range(address, bytes)) return -EFAULT;
+  return bytes < sizeof(sa_family_t) ? -EINVAL : 0;
 }
 
 int connect_undecided(int fd, uint64_t word, const sockaddr* address, socklen_t bytes) {
@@ -168,7 +180,9 @@ int connect_undecided(int fd, uint64_t word, const sockaddr* address, socklen_t 
     }
     return result;
   }
-  const stats::Counter reason = open_stream(fd, word, wish);
+  bool is_taken = false;
+  const stats::Counter reason = open_stream(fd, word, wish, is_taken);
+  if (is_taken) return -EADDRNOTAVAIL;
   if (reason != stats::Counter::kCount) return connect_in_kernel(fd, word, address, bytes, reason);
   return finish_connect(fd, fd_word(fd), true);
 }
@@ -185,8 +199,9 @@ extern "C" int tto_connect(int fd, const sockaddr* address, socklen_t bytes) {
     const uint64_t word = fd_word(fd);
     if (is_undecided(word)) return static_cast<int>(posix(connect_undecided(fd, word, address, bytes)));
     if (!is_tcp(word)) break;
+    if (const int error = check_address(address, bytes); error < 0) return static_cast<int>(posix(error));
     // AF_UNSPEC would dissolve the connection: not served before connections can be handed over.
-    if (!is_bad_range(address, bytes) && bytes >= sizeof(sa_family_t) && address->sa_family == AF_UNSPEC)
+    if (address->sa_family == AF_UNSPEC)
       return static_cast<int>(posix(unserved(EOPNOTSUPP)));
     const int result = finish_connect(fd, word, false);
     if (result != -EAGAIN) return static_cast<int>(posix(result));

@@ -6,6 +6,7 @@
 
 #include "libtto/include/tto/tto.h"
 #include "libtto/stack/api_call.hh"
+#include "libtto/stack/epoll_set.hh"
 
 namespace tto::stack {
 
@@ -29,7 +30,7 @@ int peer_name(int fd, uint64_t word, sockaddr* address, socklen_t* bytes) {
   return write_address(tuple.remote, tuple.remote_port, call.entry().is_v6, address, bytes);
 }
 
-/// shutdown() of a listener: both halves stop, the descriptor may listen again (S7).
+/// shutdown() of a listener: both halves stop, the descriptor is as one that never listened, and may again (S7).
 int shut_listener(int fd, uint64_t word, int how) {
   if (how == SHUT_WR) return sys::shutdown(fd, how);
   StackLockGuard guard(api_lock());
@@ -41,10 +42,33 @@ int shut_listener(int fd, uint64_t word, int how) {
   StackLockGuard stack_guard(stack->lock());
   socket::ListenSocket* listener = entry.listener;
   listener->readiness().update(EPOLLIN | EPOLLHUP, EPOLLIN | EPOLLHUP);  // wakes blocked accepts: they find it gone
+  move_interests_to_kernel(entry);
   entry.listener = nullptr;
+  entry.kind = SocketEntry::Kind::kUndecided;
+  if (!entry.is_nonblocking.load(std::memory_order_relaxed)) {
+    const int flags = sys::fcntl(fd, F_GETFL);
+    if (flags >= 0) sys::fcntl(fd, F_SETFL, flags & ~O_NONBLOCK);
+  }
+  entry.stack.store(nullptr, std::memory_order_release);
+  reassign_all(entry, fd, Path::kKernel, stats::Counter::kernel_undecided);
   stack->close_listener(listener, Runtime::instance().now());
   stack->push(Runtime::instance().now());
   return 0;
+}
+
+/// shutdown() of a socket neither connected nor accelerated: the kernel remembers it beyond a later connect().
+int shut_undecided(int fd, uint64_t word, int how) {
+  const int result = sys::shutdown(fd, how);
+  if (how < SHUT_RD || how > SHUT_RDWR) return result;
+  StackLockGuard guard(api_lock());
+  if (fd_word(fd) != word) return result;
+  SocketEntry& entry = entry_at(FdWordParts::of(word).index);
+  if (entry.kind == SocketEntry::Kind::kUndecided) {
+    entry.is_unservable = true;
+  } else if (how != SHUT_WR) {
+    entry.kind = SocketEntry::Kind::kUndecided;  // listens no more
+  }
+  return result;
 }
 
 int shutdown_on(int fd, uint64_t word, int how) {
@@ -127,6 +151,7 @@ extern "C" {
 
 int tto_shutdown(int fd, int how) {
   const uint64_t word = fd_word(fd);
+  if (is_undecided(word)) return static_cast<int>(posix(shut_undecided(fd, word, how)));
   return static_cast<int>(posix(is_tcp(word) ? shutdown_on(fd, word, how) : sys::shutdown(fd, how)));
 }
 

@@ -290,9 +290,36 @@ int wait_on(const Wait& w) {
   }
 }
 
+/// On an epoll descriptor without a socket of ours: a thread that adds the first one meanwhile wakes us by the eventfd.
+int wait_plain(const Wait& w) {
+  if (w.timeout_ns == 0) return static_cast<int>(kernel_wait(w, 0));
+  const Instant begin = Runtime::instance().now();
+  if (!enter_plain_wait(w.epfd)) return wait_on(w);
+  const auto n = static_cast<int>(kernel_wait(w, w.timeout_ns));
+  EpollSet* set = leave_plain_wait(w.epfd);
+  if (n <= 0 || set == nullptr) return n;
+  Wait rest = w;
+  {
+    Stack* stack = set->stack.load(std::memory_order_acquire);
+    StackLockGuard guard(stack != nullptr ? stack->lock() : api_lock());
+    const int kept = set->translate(w.events, n);
+    if (kept > 0) return kept;
+  }
+  if (w.timeout_ns > 0) {
+    rest.timeout_ns = w.timeout_ns - (Runtime::instance().now() - begin).ns;
+    if (rest.timeout_ns < 0) rest.timeout_ns = 0;
+  }
+  return wait_on(rest);
+}
+
 bool has_set(int epfd) {
   const uint64_t word = fd_word(epfd);
   return path_of(word) == Path::kEpoll && word >> 32 != 0;
+}
+
+bool is_plain_epoll(int epfd) {
+  const uint64_t word = fd_word(epfd);
+  return path_of(word) == Path::kEpoll && word >> 32 == 0;
 }
 
 int64_t ns_of_ms(int timeout_ms) { return timeout_ms < 0 ? -1 : int64_t{timeout_ms} * 1'000'000; }
@@ -333,6 +360,8 @@ int tto_epoll_ctl(int epfd, int operation, int fd, epoll_event* event) {
 }
 
 int tto_epoll_pwait(int epfd, epoll_event* events, int capacity, int timeout_ms, const sigset_t* mask) {
+  if (is_plain_epoll(epfd))
+    return static_cast<int>(posix(wait_plain({epfd, events, capacity, ns_of_ms(timeout_ms), mask})));
   if (!has_set(epfd))
     return static_cast<int>(
         posix(blocking_call(SYS_epoll_pwait, epfd, events, capacity, timeout_ms, mask, sys::kSignalSetBytes)));
@@ -344,7 +373,7 @@ int tto_epoll_wait(int epfd, epoll_event* events, int capacity, int timeout_ms) 
 }
 
 int tto_epoll_pwait2(int epfd, epoll_event* events, int capacity, const timespec* timeout, const sigset_t* mask) {
-  if (!has_set(epfd))
+  if (!has_set(epfd) && !is_plain_epoll(epfd))
     return static_cast<int>(
         posix(blocking_call(SYS_epoll_pwait2, epfd, events, capacity, timeout, mask, sys::kSignalSetBytes)));
   int64_t timeout_ns = -1;
@@ -354,7 +383,8 @@ int tto_epoll_pwait2(int epfd, epoll_event* events, int capacity, const timespec
     timeout_ns = timeout->tv_sec > INT64_MAX / 2'000'000'000 ? INT64_MAX
                                                             : timeout->tv_sec * 1'000'000'000 + timeout->tv_nsec;
   }
-  return static_cast<int>(posix(wait_on({epfd, events, capacity, timeout_ns, mask})));
+  const Wait w{epfd, events, capacity, timeout_ns, mask};
+  return static_cast<int>(posix(is_plain_epoll(epfd) ? wait_plain(w) : wait_on(w)));
 }
 
 }  // extern "C"

@@ -6,6 +6,7 @@
 #include "libtto/include/tto/tto.h"
 #include "libtto/stack/api_call.hh"
 #include "libtto/stack/epoll_set.hh"
+#include "libtto/stack/poll_set.hh"
 
 #ifndef TTO_VERSION
 #define TTO_VERSION "0"
@@ -95,15 +96,19 @@ void drop_descriptor(uint64_t word) {
     return;
   }
   entry.fd_count = 0;
+  OrphanList orphans = nullptr;
+  bool is_asleep = false;
   if (Stack* stack = entry.stack.load(std::memory_order_acquire)) {
     StackLockGuard stack_guard(stack->lock());
     release_stale_pin(__builtin_frame_address(0));
+    release_stale_poll(orphans);
     if (entry.pins > 0) {
       entry.is_orphaned = true;
-      return;
+      is_asleep = true;
     }
   }
-  finish_entry(entry);
+  finish_entries(orphans);
+  if (!is_asleep) finish_entry(entry);
 }
 
 uint64_t take_word(int fd) {

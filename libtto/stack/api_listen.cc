@@ -203,7 +203,8 @@ int accept_on(int fd, sockaddr* address, socklen_t* bytes, int flags) {
     }
     SocketEntry& entry = entry_at(FdWordParts::of(word).index);
     if (entry.kind == SocketEntry::Kind::kLost || entry.kind == SocketEntry::Kind::kStream) return -EINVAL;
-    if (address != nullptr && bytes != nullptr && static_cast<int>(*bytes) < 0) return -EINVAL;
+    if (address != nullptr && is_bad_range(bytes, sizeof *bytes)) return -EFAULT;
+    if (address != nullptr && static_cast<int>(*bytes) < 0) return -EINVAL;
     int accepted = accept_stream(fd, word, address, bytes, flags);
     if (accepted != -EAGAIN) return accepted;
     accepted = sys::accept4(fd, address, bytes, flags);
@@ -216,6 +217,12 @@ int accept_on(int fd, sockaddr* address, socklen_t* bytes, int flags) {
 }
 
 namespace {
+
+bool is_bound(int fd) {
+  sockaddr_in local{};  // the port is at the same place in both families
+  socklen_t bytes = sizeof local;
+  return sys::getsockname(fd, &local, &bytes) == 0 && local.sin_port != 0;
+}
 
 int listen_on(int fd, int backlog) {
   const uint64_t word = fd_word(fd);
@@ -251,8 +258,9 @@ using namespace tto::stack;
 extern "C" {
 
 int tto_bind(int fd, const sockaddr* address, socklen_t bytes) {
-  // The placeholder of a connection or listener may be unbound still, or could move; the socket it stands for could not.
-  if (is_tcp(fd_word(fd))) return static_cast<int>(posix(-EINVAL));
+  // The placeholder of an accepted connection is not bound, and must not become so.
+  const uint64_t word = fd_word(fd);
+  if (is_tcp(word) && !is_bad_range(address, bytes) && !is_bound(fd)) return static_cast<int>(posix(-EINVAL));
   return static_cast<int>(posix(sys::bind(fd, address, bytes)));
 }
 

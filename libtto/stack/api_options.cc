@@ -21,7 +21,18 @@ enum class Service : uint8_t {
   kRefused,  // only the kernel could
 };
 
+/// No kernel knows such an option, or lets nobody set it: its own judgement, on the placeholder, is the answer.
+bool is_nothing_to_set(int level, int name) {
+  constexpr int kMostNames = 1000;  // the levels' own numbers end well below
+  if (level != SOL_SOCKET && level != IPPROTO_TCP && level != IPPROTO_IP && level != IPPROTO_IPV6) return true;
+  if (name < 0 || name > kMostNames) return true;
+  if (level != SOL_SOCKET) return false;
+  return name == SO_ERROR || name == SO_TYPE || name == SO_ACCEPTCONN || name == SO_PROTOCOL || name == SO_DOMAIN ||
+         name == SO_SNDLOWAT || name == SO_PEERNAME;
+}
+
 Service service_of(int level, int name) {
+  if (is_nothing_to_set(level, name)) return Service::kLabel;
   if (level == SOL_SOCKET) {
     switch (name) {
       case SO_SNDBUF: case SO_RCVBUF: case SO_SNDBUFFORCE: case SO_RCVBUFFORCE: case SO_KEEPALIVE: case SO_LINGER:
@@ -217,6 +228,14 @@ void replay_options(const SocketEntry& from, SocketEntry& to, int to_fd) {
 
 namespace {
 
+/// Set on a listener of ours: later connections inherit it (S12).
+void remember_for_children(int fd, uint64_t word, int level, int name, const void* value, socklen_t bytes) {
+  SocketEntry& entry = entry_at(FdWordParts::of(word).index);
+  if (entry.kind != SocketEntry::Kind::kListener) return;
+  StackLockGuard guard(api_lock());
+  if (fd_word(fd) == word) remember_option(entry, level, name, value, bytes);
+}
+
 int set_option(int fd, uint64_t word, int level, int name, const void* value, socklen_t bytes) {
   const Service service = service_of(level, name);
   if (!is_tcp(word)) {
@@ -234,7 +253,9 @@ int set_option(int fd, uint64_t word, int level, int name, const void* value, so
   }
   if (service == Service::kRefused) return unserved(level == SOL_SOCKET ? ENOPROTOOPT : EOPNOTSUPP);
   const int result = sys::setsockopt(fd, level, name, value, bytes);
-  if (result < 0 || service == Service::kLabel) return result;
+  if (result < 0) return result;
+  remember_for_children(fd, word, level, name, value, bytes);
+  if (service == Service::kLabel) return result;
   LockedCall call(fd, word);
   if (!call) return result;
   apply_option(fd, call.entry(), level, name);
@@ -253,6 +274,16 @@ int give(const void* from, socklen_t full, void* value, socklen_t* bytes) {
   return 0;
 }
 
+/// As long as the running kernel's, which may know more fields than we do.
+int give_tcp_info(int fd, const tcp_info& info, void* value, socklen_t* bytes) {
+  unsigned char whole[512] = {};
+  socklen_t full = sizeof whole;
+  if (sys::getsockopt(fd, IPPROTO_TCP, TCP_INFO, whole, &full) < 0) full = sizeof info;
+  std::memset(whole, 0, sizeof whole);
+  std::memcpy(whole, &info, sizeof info);
+  return give(whole, full, value, bytes);
+}
+
 int get_option(int fd, uint64_t word, int level, int name, void* value, socklen_t* bytes) {
   LockedCall call(fd, word);
   if (!call || call.stream() == nullptr) return sys::getsockopt(fd, level, name, value, bytes);
@@ -265,8 +296,7 @@ int get_option(int fd, uint64_t word, int level, int name, void* value, socklen_
   if (level == IPPROTO_TCP) {
     if (name == TCP_INFO) {
       call.progress();
-      const tcp_info info = tcp_info_of(stream);
-      return give(&info, sizeof info, value, bytes);
+      return give_tcp_info(fd, tcp_info_of(stream), value, bytes);
     }
     if (name == TCP_MAXSEG) {
       const int mss = static_cast<int>(stream.connection().effective_mss());
@@ -275,8 +305,7 @@ int get_option(int fd, uint64_t word, int level, int name, void* value, socklen_
   }
   if ((level == IPPROTO_IP && name == IP_MTU) || (level == IPPROTO_IPV6 && name == IPV6_MTU)) {
     const tcp::Figures figures = stream.connection().figures();
-    const int headers = stream.tuple().remote.is_v4() ? 40 : 60;
-    const int mtu = static_cast<int>(figures.mss_bytes) + headers;
+    const int mtu = static_cast<int>(figures.path_mtu_bytes);
     return give(&mtu, sizeof mtu, value, bytes);
   }
   const bool is_plain = level == SOL_SOCKET ? name != SO_PEERNAME && name != SO_MEMINFO : is_served_option(level, name);

@@ -44,15 +44,22 @@ namespace {
 PollBlock* g_free_blocks;              // under the stack's lock, as all of this
 thread_local PollBlock* t_poll_block;  // in use, or left behind by a longjmp
 
-void unlink_watchers(PollBlock& block) {
-  for (size_t i = 0; i < block.watcher_count; ++i) block.watchers[i].unlink();
+void unlink_watchers(PollBlock& block, OrphanList& orphans) {
+  for (size_t i = 0; i < block.watcher_count; ++i) {
+    PollWatcher& w = block.watchers[i];
+    w.unlink();
+    if (w.entry == nullptr || w.entry->generation != w.generation || w.entry->pins == 0) continue;
+    if (--w.entry->pins > 0 || !w.entry->is_orphaned) continue;
+    w.entry->next_free = orphans;
+    orphans = w.entry;
+  }
+  block.watcher_count = 0;
 }
 
 }  // namespace
 
-PollBlock* take_poll_block(nfds_t count) {
-  // An outer call in this thread returns EINTR once the handler we are in returns: it needs its watchers no more.
-  if (t_poll_block != nullptr) unlink_watchers(*t_poll_block);
+PollBlock* take_poll_block(nfds_t count, OrphanList& orphans) {
+  release_stale_poll(orphans);
   PollBlock** link = &g_free_blocks;
   while (*link != nullptr && (*link)->capacity < count) link = &(*link)->next;
   PollBlock* block = *link;
@@ -78,11 +85,24 @@ PollBlock* take_poll_block(nfds_t count) {
   return block;
 }
 
-void give_poll_block(PollBlock* block) {
-  unlink_watchers(*block);
+void give_poll_block(PollBlock* block, OrphanList& orphans) {
+  unlink_watchers(*block, orphans);
   block->next = g_free_blocks;
   g_free_blocks = block;
   if (t_poll_block == block) t_poll_block = nullptr;
+}
+
+void release_stale_poll(OrphanList& orphans) {
+  if (t_poll_block != nullptr) unlink_watchers(*t_poll_block, orphans);
+}
+
+void finish_entries(OrphanList orphans) {
+  while (orphans != nullptr) {
+    SocketEntry* next = orphans->next_free;
+    orphans->next_free = nullptr;
+    finish_entry(*orphans);
+    orphans = next;
+  }
 }
 
 namespace {
@@ -152,7 +172,10 @@ class PollSleeper final : public Sleeper {
       poll_.fds[i].revents = block_.kernel[i].fd >= 0 ? block_.kernel[i].revents : short{0};
     for (size_t i = 0; i < block_.watcher_count; ++i) {
       const PollWatcher& w = block_.watchers[i];
-      poll_.fds[w.position].revents = static_cast<short>(poll_.fds[w.position].revents | revents_of(w));
+      short& revents = poll_.fds[w.position].revents;
+      revents = static_cast<short>(revents | revents_of(w));
+      // Closed under the sleep, which goes on; what it wakes up to is a descriptor that is none.
+      if (revents != 0 && w.entry != nullptr && w.entry->is_orphaned) revents = POLLNVAL;
     }
     int n = 0;
     for (nfds_t i = 0; i < poll_.count; ++i) n += poll_.fds[i].revents != 0;
@@ -181,6 +204,7 @@ class PollSleeper final : public Sleeper {
       } else {
         w.entry = &entry_at(FdWordParts::of(word).index);
         w.generation = w.entry->generation;
+        ++w.entry->pins;
       }
       if (w.entry != nullptr && w.entry->listener == nullptr) {
         block_.kernel[i].fd = -1;
@@ -204,20 +228,28 @@ class PollSleeper final : public Sleeper {
 };
 
 int poll_both(const Poll& poll, Stack& stack) {
-  StackLockGuard guard(stack.lock());
-  PollBlock* block = take_poll_block(poll.count);
-  if (block == nullptr) return -ENOMEM;
-  const Instant begin = Runtime::instance().now();
-  stack.run_once(begin);
-  PollSleeper sleeper(poll, *block);
-  sleeper.look_at_kernel();
-  int n = sleeper.report();
-  if (n == 0 && poll.timeout_ns != 0) {
-    const Instant until = poll.timeout_ns < 0 ? kNever : deadline_after(begin, poll.timeout_ns);
-    const WaitResult result = wait(stack, sleeper, until, poll.mask);
-    n = result == WaitResult::kInterrupted ? -EINTR : sleeper.report();
+  OrphanList orphans = nullptr;
+  int n;
+  {
+    StackLockGuard guard(stack.lock());
+    PollBlock* block = take_poll_block(poll.count, orphans);
+    if (block == nullptr) return -ENOMEM;
+    const Instant begin = Runtime::instance().now();
+    stack.run_once(begin);
+    PollSleeper sleeper(poll, *block);
+    sleeper.look_at_kernel();
+    n = sleeper.report();
+    if (n == 0 && poll.timeout_ns != 0) {
+      const Instant until = poll.timeout_ns < 0 ? kNever : deadline_after(begin, poll.timeout_ns);
+      const WaitResult result = wait(stack, sleeper, until, poll.mask);
+      n = result == WaitResult::kInterrupted ? -EINTR : sleeper.report();
+    }
+    give_poll_block(block, orphans);
   }
-  give_poll_block(block);
+  if (orphans != nullptr) {
+    StackLockGuard guard(api_lock());
+    finish_entries(orphans);
+  }
   return n;
 }
 

@@ -78,11 +78,11 @@ ssize_t receive_locked(LockedCall& call, const iovec* iov, int count, uint64_t a
     const ssize_t n = try_receive(call, iov, count, is_peek ? 0 : done, flags);
     if (n < 0 && n != -EAGAIN) return done > 0 ? static_cast<ssize_t>(done) : n;
     if (n > 0) done = is_peek ? static_cast<uint64_t>(n) : done + static_cast<uint64_t>(n);
-    const bool is_end = n == 0 && asked > 0;
-    if (is_end || done >= asked || (done > 0 && done >= wanted) || (flags & MSG_OOB) != 0 ||
+    // A call for nothing waits all the same, for data or the end.
+    if (n == 0 || (n > 0 && (done >= asked || done >= wanted)) || (flags & MSG_OOB) != 0 ||
         (done > 0 && call.stream()->stops_at_mark(is_peek ? done : 0)))
       return n == -EAGAIN && done == 0 ? -EAGAIN : static_cast<ssize_t>(done);
-    if (!blocks || asked == 0) return done > 0 ? static_cast<ssize_t>(done) : n;
+    if (!blocks) return done > 0 ? static_cast<ssize_t>(done) : n;
     if (is_peek && done > 0 &&
         (call.stream()->poll_level() & (EPOLLERR | EPOLLHUP | EPOLLRDHUP)) != 0)
       return static_cast<ssize_t>(done);
@@ -123,8 +123,7 @@ namespace {
 
 /// recvmsg on an accelerated socket: no source address, no control data.
 ssize_t receive_message(int fd, msghdr* message, int flags) {
-  if (is_bad_range(message, sizeof *message)) return -EFAULT;
-  if (message->msg_iovlen > 1024) return -EMSGSIZE;
+  if (const int error = check_message(message); error < 0) return error;
   const ssize_t n = receive_on(fd, message->msg_iov, static_cast<int>(message->msg_iovlen), flags);
   if (n >= 0) {
     if (message->msg_name != nullptr) message->msg_namelen = 0;
@@ -177,6 +176,7 @@ ssize_t tto_readv(int fd, const iovec* iov, int count) {
   if (!is_tcp(fd_word(fd))) return posix(blocking_call(SYS_readv, fd, iov, count));
   if (count < 0 || count > IOV_MAX) return posix(-EINVAL);
   if (is_bad_range(iov, static_cast<size_t>(count) * sizeof *iov)) return posix(-EFAULT);
+  if (vector_bytes(iov, count) == 0) return 0;  // unlike recv(), at once
   return posix(receive_on(fd, iov, count, 0));
 }
 

@@ -85,15 +85,19 @@ namespace {
 int check_control(const msghdr* message) {
   if (message->msg_controllen == 0) return 0;
   if (is_bad_range(message->msg_control, message->msg_controllen)) return -EFAULT;
+  const auto* control = static_cast<const char*>(message->msg_control);
   for (cmsghdr* c = CMSG_FIRSTHDR(message); c != nullptr; c = CMSG_NXTHDR(const_cast<msghdr*>(message), c)) {
-    if (c->cmsg_level == SOL_SOCKET) return c->cmsg_type == SCM_RIGHTS ? -EINVAL : unserved(EINVAL);
+    const auto at = static_cast<size_t>(reinterpret_cast<const char*>(c) - control);
+    if (c->cmsg_len < sizeof *c || c->cmsg_len > message->msg_controllen - at) return -EINVAL;
+    if (c->cmsg_level != SOL_SOCKET || c->cmsg_type == SCM_RIGHTS || c->cmsg_type == SCM_CREDENTIALS) continue;
+    return unserved(EINVAL);
   }
   return 0;
 }
 
 ssize_t send_message(int fd, const msghdr* message, int flags) {
-  if (is_bad_range(message, sizeof *message)) return -EFAULT;
-  if (message->msg_iovlen > 1024) return -EMSGSIZE;
+  if (const int error = check_message(message); error < 0) return error;
+  if (message->msg_name != nullptr && is_bad_range(message->msg_name, message->msg_namelen)) return -EFAULT;
   if (const int error = check_control(message); error < 0) return error;
   return send_on(fd, message->msg_iov, static_cast<int>(message->msg_iovlen), flags);
 }
@@ -110,6 +114,8 @@ int send_messages(int fd, mmsghdr* messages, unsigned count, int flags) {
 
 /// A file's bytes to an accelerated socket, a piece at a time. The file's position moves by what was sent, no further.
 ssize_t send_file(int out_fd, int in_fd, off_t* offset, size_t bytes) {
+  if (offset != nullptr && is_bad_range(offset, sizeof *offset)) return -EFAULT;
+  if (const int flags = sys::fcntl(in_fd, F_GETFL); flags < 0 || (flags & O_ACCMODE) == O_WRONLY) return -EBADF;
   struct stat about {};
   if (const int error = sys::fstat(in_fd, &about); error < 0) return error;
   if (!S_ISREG(about.st_mode) && !S_ISBLK(about.st_mode)) return -EINVAL;
@@ -175,6 +181,8 @@ ssize_t tto_sendto(int fd, const void* buffer, size_t bytes, int flags, const so
                    socklen_t address_bytes) {
   if (!is_tcp(fd_word(fd)))
     return posix(blocking_call(SYS_sendto, fd, buffer, bytes, flags, address, address_bytes));
+  if (address != nullptr && address_bytes > sizeof(sockaddr_storage)) return posix(-EINVAL);
+  if (address != nullptr && is_bad_range(address, address_bytes)) return posix(-EFAULT);
   const iovec piece{const_cast<void*>(buffer), bytes};
   return posix(send_on(fd, &piece, 1, flags));
 }

@@ -88,7 +88,7 @@ void EpollSet::make_ready(Interest& interest) {
     ++ready_count;
   }
   readiness.update(EPOLLIN, EPOLLIN);
-  if (is_watched.load(std::memory_order_relaxed)) signal();
+  if (is_watched.load(std::memory_order_relaxed) || kernel_sleepers.load(std::memory_order_relaxed) > 0) signal();
 }
 
 bool EpollSet::has_ready() {
@@ -177,17 +177,47 @@ EpollSet* epoll_set_of(uint64_t word) {
 
 namespace {
 
-void write_word(int epfd, const EpollSet& set) {
+/// Writes the word of a descriptor of the set; what it was.
+uint64_t write_word(int epfd, const EpollSet& set) {
   FdWord* word = fd_word_for_writing(epfd);
-  if (word == nullptr) return;
+  if (word == nullptr) return 0;
   FdWordParts parts;
   parts.path = Path::kEpoll;
   parts.index = set.index;
   parts.generation = set.generation;
-  word->store(parts.word(), std::memory_order_release);
+  return word->exchange(parts.word(), std::memory_order_acq_rel);
 }
 
+// The word of an epoll descriptor without a set counts, in the place of a reason, the threads asleep in it.
+constexpr uint64_t kOnePlainSleeper = 1 << 4;
+constexpr uint64_t kPlainSleepers = 0xfff << 4;
+
+bool is_plain(uint64_t word) { return path_of(word) == Path::kEpoll && word >> 32 == 0; }
+
 }  // namespace
+
+bool enter_plain_wait(int epfd) {
+  FdWord* word = fd_word_for_writing(epfd);
+  if (word == nullptr) return true;
+  uint64_t now = word->load(std::memory_order_acquire);
+  while (is_plain(now) && (now & kPlainSleepers) != kPlainSleepers) {
+    if (word->compare_exchange_weak(now, now + kOnePlainSleeper)) return true;
+  }
+  return is_plain(now);
+}
+
+EpollSet* leave_plain_wait(int epfd) {
+  FdWord* word = fd_word_for_writing(epfd);
+  if (word == nullptr) return nullptr;
+  uint64_t now = word->load(std::memory_order_acquire);
+  while (is_plain(now) && (now & kPlainSleepers) != 0) {
+    if (word->compare_exchange_weak(now, now - kOnePlainSleeper)) return nullptr;
+  }
+  EpollSet* set = epoll_set_of(now);
+  if (set != nullptr && set->kernel_sleepers.load(std::memory_order_relaxed) > 0)
+    set->kernel_sleepers.fetch_sub(1, std::memory_order_relaxed);
+  return set;
+}
 
 EpollSet* make_epoll_set(int epfd) {
   if (g_sets.free == nullptr && g_sets.made / kSetsPerChunk >= kMaxSetChunks) return nullptr;
@@ -198,7 +228,9 @@ EpollSet* make_epoll_set(int epfd) {
   if (set == nullptr) return nullptr;
   set->fd_count = 1;
   set->epfd.store(epfd, std::memory_order_relaxed);
-  write_word(epfd, *set);
+  const uint64_t before = write_word(epfd, *set);
+  set->kernel_sleepers.store(is_plain(before) ? static_cast<uint32_t>((before & kPlainSleepers) / kOnePlainSleeper) : 0,
+                             std::memory_order_relaxed);
   return set;
 }
 
@@ -207,7 +239,7 @@ void share_epoll_descriptor(int newfd, uint64_t word) {
     ++set->fd_count;
     write_word(newfd, *set);
   } else if (FdWord* plain = fd_word_for_writing(newfd)) {
-    plain->store(word, std::memory_order_release);
+    plain->store(word & ~kPlainSleepers, std::memory_order_release);
   }
 }
 
@@ -347,6 +379,7 @@ void move_interests_to_kernel(SocketEntry& entry) {
     Interest& it = *of(n);
     leave_user_half(it);
     epoll_event event{};
+    if (it.in_kernel) sys::epoll_ctl(it.set->epfd.load(std::memory_order_relaxed), EPOLL_CTL_DEL, it.fd, &event);
     event.events = it.is_disabled ? 0 : it.events;
     event.data.u64 = it.data;
     it.in_kernel = sys::epoll_ctl(it.set->epfd.load(std::memory_order_relaxed), EPOLL_CTL_ADD, it.fd, &event) == 0;
@@ -354,6 +387,9 @@ void move_interests_to_kernel(SocketEntry& entry) {
 }
 
 void abandon_epoll_sets() {
+  for_each_known(0, kFdMapLimit - 1, [](int epfd, uint64_t word) {  // the threads that slept are the parent's
+    if (is_plain(word)) fd_word_for_writing(epfd)->store(word & ~kPlainSleepers, std::memory_order_release);
+  });
   for (uint32_t i = 1; i <= g_sets.made; ++i) {
     EpollSet& set = epoll_set_at(i);
     set.stack.store(nullptr, std::memory_order_relaxed);

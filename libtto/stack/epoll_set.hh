@@ -88,6 +88,11 @@ EpollSet& epoll_set_at(uint32_t index);
 EpollSet* epoll_set_of(uint64_t word);
 /// Makes one for the epoll descriptor `epfd`; null without memory.
 EpollSet* make_epoll_set(int epfd);
+/// A thread is about to sleep in the kernel's wait of an epoll descriptor without a set: if one is made meanwhile, it is
+/// among the set's kernel_sleepers. False: there is one by now. Without any lock.
+bool enter_plain_wait(int epfd);
+/// It came back. The set, if there is one now.
+EpollSet* leave_plain_wait(int epfd);
 void share_epoll_descriptor(int newfd, uint64_t word);
 /// `epfd` is about to stop naming its set.
 void leave_epoll_number(int epfd, uint32_t index);

@@ -88,7 +88,7 @@ struct SocketEntry {
   std::atomic<uint32_t> receive_lowat{1};
   int backlog = 0;
   IntrusiveList interests;        // epoll registrations
-  static constexpr int kMaxRemembered = 12;
+  static constexpr int kMaxRemembered = 20;
   int remembered_count = 0;
   RememberedOption remembered[kMaxRemembered];
   SocketEntry* next_free = nullptr;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <errno.h>
+#include <sys/socket.h>
 #include <sys/types.h>
 #include <sys/uio.h>
 
@@ -26,6 +27,14 @@ inline ssize_t vector_bytes(const iovec* iov, int count) {
     total += iov[i].iov_len;
   }
   return static_cast<ssize_t>(total < kMaxTransfer ? total : kMaxTransfer);
+}
+
+/// What the kernel says of a message before it looks at the socket. The vector itself: vector_bytes().
+inline int check_message(const msghdr* message) {
+  if (is_bad_range(message, sizeof *message)) return -EFAULT;
+  if (message->msg_name != nullptr && static_cast<int>(message->msg_namelen) < 0) return -EINVAL;
+  if (message->msg_iovlen > 1024) return -EMSGSIZE;
+  return is_bad_range(message->msg_iov, message->msg_iovlen * sizeof(iovec)) ? -EFAULT : 0;
 }
 
 /// The part of a vector behind its first `skip` bytes, at most kPieces of it.

@@ -14,7 +14,7 @@ namespace tto::stack {
 class PollWatcher final : public socket::Watcher {
  public:
   void notify(uint32_t events) override;
-  SocketEntry* entry = nullptr;  // or
+  SocketEntry* entry = nullptr;  // pinned: it outlives a close() by another thread (S17); or
   EpollSet* set = nullptr;
   uint16_t generation = 0;
   ThreadWaiter* thread = nullptr;
@@ -33,9 +33,17 @@ struct PollBlock {
   pollfd* kernel = nullptr;  // capacity + 2: the stack's and the thread's descriptors come last
 };
 
-/// A block for `count` descriptors; null without memory. What the thread left behind is unlinked: under the stack's lock.
-PollBlock* take_poll_block(nfds_t count);
+/// Entries that nobody names or sleeps in any more, linked by next_free: for finish_entries().
+using OrphanList = SocketEntry*;
+
+/// A block for `count` descriptors; null without memory. What the thread left behind is released: under the stack's lock.
+PollBlock* take_poll_block(nfds_t count, OrphanList& orphans);
 /// Under the stack's lock: unlinks the watchers.
-void give_poll_block(PollBlock* block);
+void give_poll_block(PollBlock* block, OrphanList& orphans);
+/// A poll of this thread that a longjmp left behind, or that is interrupted by the handler that runs now, keeps nothing
+/// alive: it returns EINTR or never. Under the stack's lock.
+void release_stale_poll(OrphanList& orphans);
+/// Under api_lock() alone.
+void finish_entries(OrphanList orphans);
 
 }  // namespace tto::stack

@@ -57,6 +57,16 @@ int Stack::wait_fd() const {
 
 size_t Stack::connection_count() const { return impl_->live_sockets; }
 
+bool Stack::has_live_flow(const wire::FourTuple& tuple) const {
+  for (uint32_t n = 0; n < impl_->sockets.capacity(); ++n) {
+    const Impl::Socket* s = impl_->sockets.find(n);
+    if (s != nullptr && s->phase_ != Impl::Phase::kFree && s->key_.tuple == tuple &&
+        s->connection_.state() != tcp::State::kTimeWait)
+      return true;
+  }
+  return false;
+}
+
 socket::StreamSocket* Stack::connect(const ConnectRequest& request, Instant now, stats::Counter* reason) {
   Impl& i = *impl_;
   const device::FlowKey key{request.tuple, request.next_hop.headers.vlan};
@@ -126,6 +136,7 @@ socket::ListenSocket* Stack::listen(const ListenRequest& request, stats::Counter
   l->address_ = request.address;
   l->port_ = request.port;
   l->set_backlog(request.backlog);
+  l->readiness().update(0, 0);  // it may have ended ready, in an earlier life
   i.listener_count = std::max(i.listener_count, index + 1);
   i.waiters.unpark();
   return l;

@@ -114,6 +114,8 @@ class Stack {
     uint32_t send_buffer_bytes = 0, receive_buffer_bytes = 0;
     BufferLimits limits;
   };
+  /// A connection of this tuple is here, and not in TIME-WAIT: there cannot be another. Looks at all of them.
+  bool has_live_flow(const wire::FourTuple& tuple) const;
   /// Starts an active open (the SYN leaves with the next push). Null and a kernel_* reason if there is no room.
   socket::StreamSocket* connect(const ConnectRequest& request, Instant now, stats::Counter* reason);
 

@@ -49,7 +49,7 @@ tcp_info tcp_info_of(socket::StreamSocket& stream) {
   info.tcpi_snd_mss = f.mss_bytes;
   info.tcpi_rcv_mss = f.mss_bytes;
   info.tcpi_advmss = f.mss_bytes;
-  info.tcpi_pmtu = f.mss_bytes + (stream.tuple().remote.is_v4() ? 40 : 60);
+  info.tcpi_pmtu = f.path_mtu_bytes;
   info.tcpi_unacked = static_cast<uint32_t>((connection.snd_nxt() - connection.snd_una() + mss - 1) / mss);
   info.tcpi_rtt = micros(f.srtt);
   info.tcpi_rttvar = micros(f.rttvar);

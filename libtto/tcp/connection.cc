@@ -286,6 +286,7 @@ Figures Connection::figures() const {
   f.cwnd_bytes = congestion_.cwnd();
   f.ssthresh_bytes = congestion_.ssthresh();
   f.mss_bytes = mss_;
+  f.path_mtu_bytes = config_.path_mtu_bytes;
   f.snd_wnd_bytes = static_cast<uint32_t>(snd_.wnd);
   f.rcv_wnd_bytes = static_cast<uint32_t>(rcv_.window());
   f.segments_sent = segments_sent_;

@@ -71,6 +71,7 @@ struct Events {
 struct Figures {
   Duration srtt{}, rttvar{}, rto{};
   uint32_t cwnd_bytes = 0, ssthresh_bytes = 0, mss_bytes = 0, snd_wnd_bytes = 0, rcv_wnd_bytes = 0;
+  uint32_t path_mtu_bytes = 0;
   uint64_t segments_sent = 0, segments_received = 0, retransmitted_segments = 0, rto_expirations = 0;
   uint64_t out_of_order_segments = 0, duplicate_acks = 0;
   bool is_ecn_agreed = false;
