@@ -386,7 +386,8 @@ class Lab:
             return ""
 
     # --- programs -------------------------------------------------------------------------------------------------
-    def spawn(self, side, argv, tto=False, cpu=None, env=None, user=USER, profile=None, stdin=None, nice=None):
+    def spawn(self, side, argv, tto=False, cpu=None, env=None, user=USER, profile=None, stdin=None, nice=None,
+              pass_fds=()):
         """Starts a program in a namespace as an ordinary user with no capability; with tto, under the preload library."""
         argv = [str(a) for a in argv]
         variables = {"HOME": str(self.work), "PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "LC_ALL": "C",
@@ -410,7 +411,7 @@ class Lab:
         log = self.dir / f"{self.started}-{os.path.basename(argv[0])}.log"
         with open(log, "wb") as out:
             process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT,
-                                       stdin=stdin or subprocess.DEVNULL)
+                                       stdin=stdin or subprocess.DEVNULL, pass_fds=pass_fds)
         program = Program(self, side, argv, process, log, tto)
         self.programs.append(program)
         return program
@@ -434,8 +435,8 @@ class Lab:
         """One of our own programs, copied to where nobody can run it."""
         copy = self.dir / name
         if not copy.exists():
-            found = next((p for p in (self.build / "tests" / "bench" / name, self.build / "tests" / "system" / name)
-                          if p.exists()), None)
+            found = next((p for p in (self.build / "tests" / "bench" / name, self.build / "tests" / "system" / name,
+                                      self.build / "tests" / "preload" / name) if p.exists()), None)
             if not found:
                 raise LabError(f"{name} is not built in {self.build}")
             shutil.copyfile(found, copy)
