@@ -62,13 +62,13 @@ stats::Counter open_listener(int fd, uint64_t word) {
   if (stack == nullptr) return reason;
   Stack::ListenRequest request;
   if (!fill_listen_request(fd, entry, request)) return stats::Counter::kernel_bad_socket;
+  StackLockGuard guard(api_lock());
+  if (fd_word(fd) != word) return stats::Counter::kernel_bad_socket;
+  // Held from the lease on: a SYN that is steered here at once must find the listener, or it would be refused.
+  StackLockGuard stack_guard(stack->lock());
   reason = runtime.prepare_listen(*stack, fd, request);
   if (reason != stats::Counter::kCount) return reason;
   read_placeholder(fd, entry.is_v6, request.config, request.send_buffer_bytes, request.receive_buffer_bytes);
-
-  StackLockGuard guard(api_lock());
-  if (fd_word(fd) != word) return stats::Counter::kernel_bad_socket;
-  StackLockGuard stack_guard(stack->lock());
   socket::ListenSocket* listener = stack->listen(request, &reason);
   if (listener == nullptr) return reason;
   const int flags = sys::fcntl(fd, F_GETFL);

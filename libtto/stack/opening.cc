@@ -248,7 +248,6 @@ stats::Counter Runtime::prepare_connect(Stack& stack, int placeholder, const Con
 stats::Counter Runtime::prepare_listen(Stack& stack, int placeholder, Stack::ListenRequest& out) {
   RunningStack* running = the_running_stack();
   if (running == nullptr || running->stack.get() != &stack) return Counter::kernel_no_helper;
-  StackLockGuard guard(stack.lock());
   KernelEnvironment& environment = running->environment;
   environment.net.refresh();
   environment.helper.flush();

@@ -33,7 +33,7 @@ class Runtime {
   /// leaves the placeholder worse than the kernel's own connect() would find it.
   stats::Counter prepare_connect(Stack& stack, int placeholder, const Connect& wish, Stack::ConnectRequest& out);
   /// The lease for a listener (already listening in the kernel): fills grant_id, the sysctls' part of config, and limits.
-  /// Same return.
+  /// Same return. Under the stack's lock, which the caller keeps until its listener is there: SYNs are steered here from now on.
   stats::Counter prepare_listen(Stack& stack, int placeholder, Stack::ListenRequest& out);
 
 
