@@ -387,8 +387,8 @@ class Lab:
 
     # --- programs -------------------------------------------------------------------------------------------------
     def spawn(self, side, argv, tto=False, cpu=None, env=None, user=USER, profile=None, stdin=None, nice=None,
-              pass_fds=()):
-        """Starts a program in a namespace as an ordinary user with no capability; with tto, under the preload library."""
+              pass_fds=(), capabilities=()):
+        """Starts a program in a namespace as an ordinary user with no capability but those named; with tto, under the preload library."""
         argv = [str(a) for a in argv]
         variables = {"HOME": str(self.work), "PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "LC_ALL": "C",
                      **(env or {})}
@@ -399,9 +399,10 @@ class Lab:
             variables["TTO_HELPER"] = str(self.socket)
             if profile:
                 variables["TTO_PROFILE"] = profile
+        caps = ",".join(["-all"] + [f"+{c}" for c in capabilities])
         command = ["nsenter", f"--net=/run/netns/{side.netns}", f"--wdns={self.work}", "--",
-                   "setpriv", "--reuid", user, "--regid", "nogroup", "--clear-groups", "--inh-caps=-all",
-                   "--ambient-caps=-all", "--bounding-set=-all", "--no-new-privs", "--pdeathsig", "KILL", "--"]
+                   "setpriv", "--reuid", user, "--regid", "nogroup", "--clear-groups", f"--inh-caps={caps}",
+                   f"--ambient-caps={caps}", f"--bounding-set={caps}", "--no-new-privs", "--pdeathsig", "KILL", "--"]
         if nice is not None:
             command += ["nice", "-n", str(nice)]
         if cpu is not None:

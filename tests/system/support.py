@@ -7,7 +7,7 @@ from pathlib import Path
 
 TOP = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(TOP / "tests" / "lab"))
-from lab import Lab, LabError, find_build  # noqa: E402,F401
+from lab import Lab, LabError, await_until, find_build  # noqa: E402,F401
 
 SKIPPED = 77
 PYTHON = "/usr/bin/python3"
