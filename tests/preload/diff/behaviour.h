@@ -100,6 +100,6 @@ struct behaviour {
   enum { CONNECTED, OWN_SOCKETS } start; /* fd is a connection made for it, or -1 */
 };
 extern const struct behaviour connecting[], listening[], receiving[], sending[], polling[], epolling[], options[],
-    closing[], signals[], processes[];
+    closing[], signals[], processes[], urgent[];
 
 #endif

@@ -23,7 +23,7 @@ from support import MODES, LabError  # noqa: E402
 # These need a connection to be handed back to the kernel: see docs/support.md for what happens until then.
 AWAITING_HANDOVER = {
     "S13_child_serves", "S13_both_write", "S13_child_shuts_down", "S13_exec_keeps_it", "S13_spawned_program_serves",
-    "S14_passed_on", "S8_splice", "S8_stdio", "S1_connect_to_nowhere_dissolves", "R52_urgent_byte",
+    "S14_passed_on", "S8_splice", "S8_stdio", "S1_connect_to_nowhere_dissolves",
     "S16_asynchronous_io_signals", "S13_listener_in_the_child"}
 # The kernel serves these sockets by design.
 MAY_BE_KERNEL = {"S13_listener_in_the_child", "S2_unconnected"}

@@ -13,8 +13,8 @@ int serving, listener = -1;
 struct sockaddr_storage server, silent;
 socklen_t address_bytes;
 
-static const struct behaviour* const families[] = {connecting, listening, receiving, sending, polling,
-                                                   epolling,   options,   closing,   signals, processes};
+static const struct behaviour* const families[] = {connecting, listening, receiving, sending,   polling, epolling,
+                                                   options,    closing,   signals,   processes, urgent};
 
 /* --- both ends -----------------------------------------------------------------------------------------------------
  */

@@ -225,26 +225,6 @@ static void S1_connect_to_nowhere_dissolves(int fd) {
   step();
 }
 
-static void R52_urgent_byte(int fd) {
-  char b[8];
-  int mark = -1;
-  if (!serving) {
-    SAY(send(fd, "ab!", 3, MSG_OOB));
-    step();
-    SAY(send(fd, "cd", 2, 0));
-    step();
-    return;
-  }
-  step();
-  SAY(polled(fd, POLLPRI | POLLIN, 1000));
-  SAY(recv(fd, b, 8, MSG_OOB));
-  SAY(b[0]);
-  SAY(recv(fd, b, 8, 0));
-  SAY(ioctl(fd, SIOCATMARK, &mark));
-  SAY(mark);
-  step();
-}
-
 static void S16_asynchronous_io_signals(int fd) {
   if (!serving) {
     step();
@@ -269,6 +249,5 @@ const struct behaviour processes[] = {{"S13_child_closes", S13_child_closes, CON
                                       {"S8_splice", S8_splice, CONNECTED},
                                       {"S8_stdio", S8_stdio, CONNECTED},
                                       {"S1_connect_to_nowhere_dissolves", S1_connect_to_nowhere_dissolves, CONNECTED},
-                                      {"R52_urgent_byte", R52_urgent_byte, CONNECTED},
                                       {"S16_asynchronous_io_signals", S16_asynchronous_io_signals, CONNECTED},
                                       {0}};
