@@ -1,6 +1,7 @@
 #include "kmod-helper/handover.hh"
 
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstring>
@@ -110,6 +111,7 @@ tto_helper_refusal Handovers::end(const WorkOwner& worker, uint64_t id, uint32_t
           *result = finish_socket(work->fd.get(), work->target, flags, work->memory);
         }
         work->is_in_repair = false;
+        if (!is_cancel) ::close(work->fd.release());  // the client's close() must be the last
       },
       [this, id, result, is_cancel, answer = std::move(answer)] {
         if (const auto ended = handovers_.find(id); is_cancel && ended != handovers_.end()) forget(ended);

@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <filesystem>
 #include <system_error>
+#include <utility>
 
 #include "kmod-helper/log.hh"
 #include "kmod-helper/netns.hh"
@@ -184,7 +185,7 @@ void Server::on_connection() {
   const uint32_t id = next_session_++;
   const int fd = socket.get();
   Fd pidfd = pidfd_of(fd, peer.pid);
-  Client made{Session(*this, id, peer, std::move(socket)), std::move(pidfd), {}, {}, {}};
+  Client made{Session(*this, id, peer, std::move(socket)), std::move(pidfd), {}, {}, {}, {}};
   const auto at = clients_.emplace(id, std::move(made)).first;
   loop_.watch(fd, [this, id](uint32_t) { on_message(id); });
   // A forked child may hold the socket longer than the process lives.
@@ -222,8 +223,9 @@ void Server::go_on(uint32_t id, const std::function<bool(Session&)>& with) {
 }
 
 void Server::end_overdue(Clock::time_point now) {
-  std::vector<uint32_t> overdue;
+  std::vector<uint32_t> overdue, closing;
   for (auto& [id, client] : clients_) {
+    if (client.closing) closing.push_back(id);
     const bool is_overdue =
         (client.answer_due && *client.answer_due < now) || (client.recheck_due && *client.recheck_due < now);
     if (!is_overdue || !pool_.is_at_work(id)) continue;  // who only waits for others of his user is not to blame
@@ -231,6 +233,7 @@ void Server::end_overdue(Clock::time_point now) {
     overdue.push_back(id);
   }
   for (const uint32_t id : overdue) end_session(id);
+  for (const uint32_t id : closing) answer_closed(id, true);  // something else of his takes its time
 }
 
 void Server::recheck(bool also_others) {
@@ -255,6 +258,7 @@ void Server::recheck(bool also_others) {
           client->second.recheck_due.reset();
           for (const uint64_t grant : *lost) leases_.end_given_up(id, grant);
           go_on(id, [](Session& session) { return session.answer_release(); });
+          answer_closed(id, false);
           recheck(false);  // what became due meanwhile
         });
   }
@@ -264,9 +268,21 @@ void Server::on_closes_done() {
   eventfd_t count = 0;
   ::eventfd_read(closes_done_fd(), &count);
   std::vector<uint32_t> deaf;
-  for (auto& [id, client] : clients_)
+  std::vector<uint32_t> closing;
+  for (auto& [id, client] : clients_) {
     if (!client.session.answer_release()) deaf.push_back(id);
+    if (client.closing) closing.push_back(id);
+  }
   for (const uint32_t id : deaf) end_session(id);
+  for (const uint32_t id : closing) answer_closed(id, false);
+}
+
+/// A socket is the client's alone when he is told that it is live: his close() sends the FIN, and his linger holds.
+void Server::answer_closed(uint32_t id, bool at_once) {
+  const auto at = clients_.find(id);
+  if (at == clients_.end() || !at->second.closing || (!at_once && !await_closes(id))) return;
+  const HandoverAnswer answer = *std::exchange(at->second.closing, std::nullopt);
+  go_on(id, [&](Session& session) { return session.on_handover_answer(answer); });
 }
 
 void Server::end_session(uint32_t id) {
@@ -486,7 +502,10 @@ std::optional<SessionHost::HandoverAnswer> Server::end_handover(uint32_t session
                                                                 uint64_t handover_id, uint32_t flags) {
   HandoverAnswer answer;
   answer.refusal = handovers_.end(worker_for(session, peer), handover_id, flags, [this, session](HandoverAnswer later) {
-    go_on(session, [&](Session& asked) { return asked.on_handover_answer(later); });
+    const auto at = clients_.find(session);
+    if (at == clients_.end()) return;
+    at->second.closing = later;
+    answer_closed(session, false);
   });
   if (answer.refusal == TTO_REFUSED_NONE) return std::nullopt;
   audit(peer, "the end of a handover", answer.refusal);

@@ -64,6 +64,7 @@ class Server : public SessionHost {
     Session session;
     Fd pidfd;
     std::map<uint64_t, Port> ports;  // by namespace
+    std::optional<HandoverAnswer> closing;  // the answer to HANDOVER_END, until ttod holds no descriptor of it any more
     std::optional<Clock::time_point> answer_due;   // while its session waits for a thread
     std::optional<Clock::time_point> recheck_due;  // while its placeholders are being looked at
   };
@@ -73,6 +74,7 @@ class Server : public SessionHost {
   void on_message(uint32_t id);
   void go_on(uint32_t id, const std::function<bool(Session&)>& with);
   WorkOwner worker_for(uint32_t session, const Peer& peer) const { return {peer.uid, peer.pid, session}; }
+  void answer_closed(uint32_t id, bool at_once);
   void recheck(bool also_others);
   void end_overdue(Clock::time_point now);
   void turn_away();
