@@ -22,6 +22,7 @@
 namespace ttod {
 namespace {
 
+constexpr size_t kNeighborsPerNamespace = 4096;
 constexpr auto kProbeInterval = std::chrono::seconds(15);  // below the kernel's base reachable time of 30 s
 constexpr auto kFilterMemory = std::chrono::milliseconds(200);
 constexpr uint32_t kMulticastGroups = RTMGRP_LINK | RTMGRP_NEIGH | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR;
@@ -49,16 +50,24 @@ void NicNumbers::sweep() {
   }
 }
 
-std::optional<uint32_t> NicNumbers::take(uint64_t netns_cookie, uint32_t ifindex) {
+std::optional<uint32_t> NicNumbers::take(uint64_t netns_cookie, uint32_t ifindex, uint32_t uid) {
+  if (uid != 0 && nics_of_user_[uid] >= kNicsPerUser) {
+    LOG_LIMITED(kNotice, "uid %u: interface %u is not served: it has %u already", uid, ifindex, kNicsPerUser);
+    return std::nullopt;
+  }
   for (const uint32_t nic : left_) {
     const tto_nic_info info = steering_.nic_info(nic);
     if (info.netns_cookie != netns_cookie || info.ifindex != ifindex) continue;
     left_.erase(nic);
+    user_of_[nic] = uid;
+    ++nics_of_user_[uid];
     return nic;
   }
   for (uint32_t nic = 1; nic < TTO_MAX_NICS; ++nic) {  // 0 stays unused: a zeroed key matches nothing
     if (used_[nic]) continue;
     used_[nic] = true;
+    user_of_[nic] = uid;
+    ++nics_of_user_[uid];
     return nic;
   }
   return std::nullopt;
@@ -67,6 +76,31 @@ std::optional<uint32_t> NicNumbers::take(uint64_t netns_cookie, uint32_t ifindex
 void NicNumbers::give_back(uint32_t nic) {
   steering_.remove_nic_entries(nic);  // or they would speak of the next device with this number
   used_[nic] = false;
+  discount_nic(nic);
+}
+
+void NicNumbers::leave(uint32_t nic) {
+  left_.insert(nic);
+  discount_nic(nic);
+}
+
+void NicNumbers::discount_nic(uint32_t nic) {
+  const auto user = user_of_.find(nic);
+  if (user == user_of_.end()) return;
+  if (--nics_of_user_[user->second] == 0) nics_of_user_.erase(user->second);
+  user_of_.erase(user);
+}
+
+bool NicNumbers::try_count_neighbor(uint32_t uid) {
+  size_t& count = neighbors_of_user_[uid];
+  if (uid != 0 && count >= kNeighborsPerUser) return false;
+  ++count;
+  return true;
+}
+
+void NicNumbers::discount_neighbors(uint32_t uid, size_t count) {
+  const auto at = neighbors_of_user_.find(uid);
+  if (at != neighbors_of_user_.end() && (at->second -= std::min(at->second, count)) == 0) neighbors_of_user_.erase(at);
 }
 
 void NicNumbers::maintain() {
@@ -86,10 +120,11 @@ void NicNumbers::maintain() {
 }
 
 ServedNamespace::ServedNamespace(Steering& steering, NicNumbers& numbers, const Policy& policy, Fd netns,
-                                 uint64_t cookie)
-    : steering_(steering), numbers_(numbers), policy_(policy), netns_(std::move(netns)), cookie_(cookie) {}
+                                 uint64_t cookie, uint32_t uid)
+    : steering_(steering), numbers_(numbers), policy_(policy), netns_(std::move(netns)), cookie_(cookie), uid_(uid) {}
 
 ServedNamespace::~ServedNamespace() {
+  numbers_.discount_neighbors(uid_, neighbors_.size());
   for (auto& [ifindex, device] : devices_) {
     if (device.link.link && steering_.nic_has_entries(device.nic_id)) {
       numbers_.leave(device.nic_id);  // of processes that outlived an earlier ttod
@@ -186,7 +221,7 @@ void ServedNamespace::adopt_devices() {
     if (nic.device != nic.ifindex) continue;
     auto known = devices_.find(ifindex);
     if (known == devices_.end()) {
-      const std::optional<uint32_t> number = numbers_.take(cookie_, static_cast<uint32_t>(ifindex));
+      const std::optional<uint32_t> number = numbers_.take(cookie_, static_cast<uint32_t>(ifindex), uid_);
       if (!number) continue;
       Device device;
       device.nic_id = *number;
@@ -250,12 +285,15 @@ void ServedNamespace::take_neighbor(const nlmsghdr* message) {
     if (mac && known->second == *mac) return;
     const Mac old = known->second;
     neighbors_.erase(known);
+    numbers_.discount_neighbors(uid_, 1);
     const bool is_shared = std::any_of(neighbors_.begin(), neighbors_.end(), [&](const auto& other) {
       return other.first.first == id.first && other.second == old;
     });
     if (!is_shared) publish_neighbor(id.first, old, false);
   }
-  if (mac) {
+  // Next hops of connections are few, and always followed.
+  const bool is_needed = held_next_hops_.count(id) != 0 || neighbors_.size() < kNeighborsPerNamespace;
+  if (mac && is_needed && numbers_.try_count_neighbor(uid_)) {
     neighbors_[id] = *mac;
     publish_neighbor(id.first, *mac, true);
   }

@@ -31,21 +31,32 @@ using Mac = std::array<uint8_t, 6>;
 
 /// ttod's device numbers, across namespaces. Numbers of links that an earlier ttod left are given out again only to the
 /// same device, or when the link is gone.
+///
+/// A user who brings namespaces of his own could fill the tables with devices and neighbours, so both are counted for
+/// the user on whose behalf a namespace came to be served; root has no limit but the tables'.
 class NicNumbers {
  public:
+  static constexpr uint32_t kNicsPerUser = 64, kNeighborsPerUser = 16384;
   explicit NicNumbers(Steering& steering) : steering_(steering), used_(TTO_MAX_NICS) {}
   void sweep();
-  std::optional<uint32_t> take(uint64_t netns_cookie, uint32_t ifindex);
+  std::optional<uint32_t> take(uint64_t netns_cookie, uint32_t ifindex, uint32_t uid);
+  bool try_count_neighbor(uint32_t uid);
+  void discount_neighbors(uint32_t uid, size_t count);
   void give_back(uint32_t nic);
   /// Its link stays, with the entries of an earlier ttod's clients.
-  void leave(uint32_t nic) { left_.insert(nic); }
+  void leave(uint32_t nic);
   /// Removes left links on which nobody has an entry any more.
   void maintain();
   size_t left_count() const { return left_.size(); }
 
  private:
+  void discount_nic(uint32_t nic);
+
   Steering& steering_;
   std::vector<bool> used_;
+  std::map<uint32_t, uint32_t> user_of_;  // by number
+  std::map<uint32_t, uint32_t> nics_of_user_;
+  std::map<uint32_t, size_t> neighbors_of_user_;
   std::set<uint32_t> left_;  // by an earlier ttod, not yet adopted
 };
 
@@ -69,7 +80,8 @@ struct ReservedPort {
 
 class ServedNamespace {
  public:
-  ServedNamespace(Steering& steering, NicNumbers& numbers, const Policy& policy, Fd netns, uint64_t cookie);
+  ServedNamespace(Steering& steering, NicNumbers& numbers, const Policy& policy, Fd netns, uint64_t cookie,
+                  uint32_t uid);
   ~ServedNamespace();
   ServedNamespace(const ServedNamespace&) = delete;
   ServedNamespace& operator=(const ServedNamespace&) = delete;
@@ -150,6 +162,7 @@ class ServedNamespace {
   const Policy& policy_;
   Fd netns_;
   uint64_t cookie_;
+  uint32_t uid_;  // on whose behalf
   NetlinkSocket requests_, notifications_, diag_;
   bool has_diagnosis_ = false;
   Injector injector_;

@@ -115,6 +115,7 @@ void Server::self_test() {
   const bool has_device = steering_.slot_has_device(port->slot);
   const uint32_t slot = port->slot;
   port.reset();
+  steering_.remove_flow(key, slot);
   ports_.give_back(slot);
   {
     NetnsScope inside(ports_.netns().get());
@@ -300,24 +301,25 @@ void Server::end_session(uint32_t id) {
     const size_t reset = reset_orphans(steering_, *port.netns, port.slot, port.region.get());
     if (reset > 0) LOG_LIMITED(kInfo, "session %u (pid %d): %zu connections reset", id, peer.pid, reset);
   }
-  // The ports first: from here on nothing of this client is steered or sent.
-  for (const auto& [cookie, port] : client.ports) ports_.give_back(port.slot);
+  // First nothing of this client is steered or sent any more, then its entries go.
+  for (const auto& [cookie, port] : client.ports) ports_.silence(port.slot);
   pool_.cancel(id);
   handovers_.release_all(id);
   leases_.release_all(id);
+  for (const auto& [cookie, port] : client.ports) ports_.give_back(port.slot);
   loop_.forget(client.session.fd());
   if (client.pidfd) loop_.forget(client.pidfd.get());
   clients_.erase(at);
 }
 
-ServedNamespace* Server::serve_namespace(int socket) {
+ServedNamespace* Server::serve_namespace(int socket, uint32_t uid) {
   const uint64_t cookie = netns_cookie_of_socket(socket);
   if (cookie == 0) return nullptr;
   const auto known = namespaces_.find(cookie);
   if (known != namespaces_.end()) return known->second.get();
   Fd netns = netns_of_socket(socket);
   if (!netns) return nullptr;
-  auto made = std::make_unique<ServedNamespace>(steering_, numbers_, policy_, std::move(netns), cookie);
+  auto made = std::make_unique<ServedNamespace>(steering_, numbers_, policy_, std::move(netns), cookie, uid);
   made->open();
   loop_.watch(made->notification_fd(), [this, cookie](uint32_t) { on_namespace_change(cookie); });
   return namespaces_.emplace(cookie, std::move(made)).first->second.get();
@@ -399,7 +401,7 @@ SessionHost::PortAnswer Server::open_port(uint32_t session, const Peer& peer, co
   if (bytes == 0 || frames < 256 || frames > policy_.limits.frames_per_port) return refuse(TTO_REFUSED_LIMIT);
   const tto_helper_refusal limit = check_limits(peer, bytes);
   if (limit != TTO_REFUSED_NONE) return refuse(limit);
-  ServedNamespace* netns = serve_namespace(socket.get());
+  ServedNamespace* netns = serve_namespace(socket.get(), peer.uid);
   if (netns == nullptr) return refuse(TTO_REFUSED_BAD_SOCKET);
   if (netns->nics().empty()) return refuse(TTO_REFUSED_NO_NIC);
   Client& client = clients_.at(session);

@@ -81,7 +81,7 @@ class Server : public SessionHost {
   void on_closes_done();
   void upkeep(Clock::time_point now);
   void end_session(uint32_t id);
-  ServedNamespace* serve_namespace(int socket);
+  ServedNamespace* serve_namespace(int socket, uint32_t uid);
   void on_namespace_change(uint64_t cookie);
   void tell_clients(uint64_t cookie, const std::vector<tto_helper_event>& events);
   void forget_unused_namespaces();

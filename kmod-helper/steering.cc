@@ -51,18 +51,38 @@ bool has_layout_of(int fd, const bpf_map* map) {
          info.max_entries == bpf_map__max_entries(map);
 }
 
+constexpr uint32_t kEntriesPerCall = 4096;
+
+/// Until `visit` says false. In batches: a table of all flows takes milliseconds, entry by entry it would be a second.
+/// Visiting may delete: a batch is a copy, and the mark between two is a bucket, not a key.
+template <typename Key, typename Value, typename Visit>
+void walk(int map, const Visit& visit) {
+  std::vector<Key> keys(kEntriesPerCall);
+  std::vector<Value> values(kEntriesPerCall);
+  uint32_t mark = 0;
+  LIBBPF_OPTS(bpf_map_batch_opts, options);
+  for (bool is_first = true, goes_on = true; goes_on; is_first = false) {
+    auto count = static_cast<uint32_t>(keys.size());
+    const int status =
+        bpf_map_lookup_batch(map, is_first ? nullptr : &mark, &mark, keys.data(), values.data(), &count, &options);
+    if (status != 0 && errno == ENOSPC) {  // one bucket holds more
+      keys.resize(keys.size() * 2);
+      values.resize(keys.size());
+      continue;
+    }
+    if (status != 0 && errno != ENOENT) return;  // ENOENT: these were the last
+    goes_on = status == 0;
+    for (uint32_t i = 0; i < count; ++i)
+      if (!visit(keys[i], values[i])) return;
+  }
+}
+
 template <typename Key, typename Value>
 void for_each_entry(int map, const std::function<void(const Key&, const Value&)>& visit) {
-  // Keys first: visiting may delete, and a walk does not survive the deletion of the key it stands on.
-  std::vector<Key> keys;
-  Key key{};
-  for (int status = bpf_map_get_next_key(map, nullptr, &key); status == 0;
-       status = bpf_map_get_next_key(map, &key, &key))
-    keys.push_back(key);
-  for (const Key& k : keys) {
-    Value value{};
-    if (bpf_map_lookup_elem(map, &k, &value) == 0) visit(k, value);
-  }
+  walk<Key, Value>(map, [&](const Key& key, const Value& value) {
+    visit(key, value);
+    return true;
+  });
 }
 
 }  // namespace
@@ -179,10 +199,25 @@ int Steering::open_slot(uint32_t slot, uint32_t host_ifindex, uint64_t netns_coo
   return bpf_map_update_elem(slot_devs_, &slot, &host_ifindex, BPF_ANY) == 0 ? 0 : errno;
 }
 
-size_t Steering::close_slot(uint32_t slot) {
-  // First nothing leaves and nothing arrives any more, then the entries go.
+void Steering::silence_slot(uint32_t slot) {
   __atomic_store_n(&slot_info_[slot].netns_cookie, 0, __ATOMIC_SEQ_CST);
   bpf_map_delete_elem(slot_devs_, &slot);
+}
+
+size_t Steering::remove_accepted(uint32_t slot) {
+  size_t removed = 0;
+  const auto left = [&] { return __atomic_load_n(&slot_info_[slot].flow_count, __ATOMIC_RELAXED); };
+  if (left() == 0) return 0;
+  walk<tto_flow_key, tto_flow_value>(flt_, [&](const tto_flow_key& key, const tto_flow_value& value) {
+    if (value.slot == slot && remove_flow(key, slot)) ++removed;
+    return left() != 0;
+  });
+  slot_info_[slot].flow_count = 0;
+  return removed;
+}
+
+size_t Steering::close_slot(uint32_t slot) {
+  silence_slot(slot);
   for_each_listen([&](const tto_listen_key& key, const tto_listen_group& group) {
     tto_listen_group left = group;
     left.count = 0;
@@ -388,8 +423,9 @@ void Steering::remove_nic_entries(uint32_t nic) {
 
 bool Steering::nic_has_entries(uint32_t nic) const {
   bool has = false;
-  for_each_flow([&](const tto_flow_key& key, const tto_flow_value&) { has = has || key.nic == nic; });
-  if (!has) for_each_listen([&](const tto_listen_key& key, const tto_listen_group&) { has = has || key.nic == nic; });
+  const auto is_other = [&](const auto& key, const auto&) { return !(has = key.nic == nic); };
+  walk<tto_flow_key, tto_flow_value>(flt_, is_other);
+  if (!has) walk<tto_listen_key, tto_listen_group>(olt_, is_other);
   return has;
 }
 

@@ -51,7 +51,11 @@ class Steering {
   // Slots: a virtual port each.
   /// `host_ifindex` in the calling thread's namespace.
   int open_slot(uint32_t slot, uint32_t host_ifindex, uint64_t netns_cookie, uint32_t flow_limit);
-  /// Removes every entry of the slot and its device. Returns how many flow entries went.
+  /// From here on nothing of the slot leaves, and nothing arrives.
+  void silence_slot(uint32_t slot);
+  /// Of a silent slot: the entries that txcheck made; as many as it counted, and no look at the table if it made none.
+  size_t remove_accepted(uint32_t slot);
+  /// Silences it and removes every entry of it, whoever made it. Returns how many flow entries went.
   size_t close_slot(uint32_t slot);
   /// Is there a device behind the slot's number? (It goes by itself with the namespace of a dead owner.)
   bool slot_has_device(uint32_t slot) const;

@@ -205,7 +205,8 @@ int VirtualPorts::activate(const ReadyPort& port, uint64_t netns_cookie, uint32_
 }
 
 void VirtualPorts::give_back(uint32_t slot) {
-  const size_t flows = steering_.close_slot(slot);
+  steering_.silence_slot(slot);
+  const size_t flows = steering_.remove_accepted(slot);
   if (flows > 0) LOG_DEBUG("slot %u: %zu flow entries swept", slot, flows);
   slots_[slot].pair = Pair::kResting;
   slots_[slot].bind_failures = 0;

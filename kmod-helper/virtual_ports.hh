@@ -47,8 +47,10 @@ class VirtualPorts {
   std::optional<ReadyPort> take(const tto_helper_open_port& wish);
   /// Connects a taken port to the maps. Returns 0 or an errno.
   int activate(const ReadyPort& port, uint64_t netns_cookie, uint32_t flow_limit);
-  /// The owner is gone: nothing reaches the slot or leaves it any more.
+  /// The owner is gone: nothing reaches the slot or leaves it any more, and accepted connections have no entries. What
+  /// was granted by name is removed by name, by whoever granted it, between silence() and this.
   void give_back(uint32_t slot);
+  void silence(uint32_t slot) { steering_.silence_slot(slot); }
   /// Does one piece of the work that was put off: fills the pool. True if more is due.
   bool maintain();
   /// Frees the slots of processes that outlived an earlier ttod and have ended since.

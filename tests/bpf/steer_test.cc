@@ -138,6 +138,25 @@ TEST_F(Steer, exact_flow__goes_to_its_slot_whatever_its_flags) {
   }
 }
 
+TEST_F(Steer, v4_mapped_ipv6__is_not_the_ipv4_flow_of_the_same_key) {
+  const Spec v4;
+  lease_flow(v4);
+  lease_listen(v4, {kSlot});
+  Spec mapped;
+  mapped.source = "::ffff:10.0.0.2";
+  mapped.destination = "::ffff:10.0.0.1";
+  for (const char* source : {"::ffff:10.0.0.2", "fd00::2"})
+    for (const char* destination : {"::ffff:10.0.0.1", "fd00::1"}) {
+      if (source[0] == 'f' && destination[0] == 'f') continue;  // neither is
+      mapped.source = source;
+      mapped.destination = destination;
+      int action = -1;
+      counted(tcp(mapped), &action);
+      EXPECT_EQ(action, XDP_PASS) << source << " " << destination;
+    }
+  expect(tcp(v4), TTO_STEER_FLOW);
+}
+
 TEST_F(Steer, any_other_tuple__passes) {
   lease_flow({});
   Spec s;

@@ -57,6 +57,11 @@ class Host : public SessionHost {
     if (packet.size() > TTO_HELPER_MAX_PACKET) std::abort();
     for (uint8_t& byte : packet) byte = static_cast<uint8_t>(~byte);  // all of it is there
   }
+  tto_helper_refusal lease(uint32_t, const Peer&, const tto_helper_lease& wish, tto_helper_leased& out) override {
+    if (wish.count < 1 || wish.count > TTO_HELPER_MAX_LEASE) std::abort();
+    out.count = 1 + input_() % wish.count;
+    return static_cast<tto_helper_refusal>(input_() % 13);
+  }
   void release(uint32_t, const tto_helper_release_item&) override {}
   bool await_closes(uint32_t) override { return input_() % 2 == 0; }
 

@@ -23,7 +23,7 @@ class MessageMaker {
   MessageMaker(Next& next, uint32_t ifindex) : next_(next), ifindex_(ifindex) {}
 
   MadeMessage make() {
-    switch (pick(16)) {
+    switch (pick(17)) {
       case 0:
         return one<tto_helper_hello>(TTO_HELPER_HELLO, 0, [&](auto& m) { m.version = TTO_HELPER_VERSION; });
       case 1:
@@ -50,6 +50,18 @@ class MessageMaker {
       case 13:
       case 14:
         return inject();
+      case 15:
+        return one<tto_helper_lease>(TTO_HELPER_LEASE, 0, [&](auto& m) {
+          tto_helper_flow flow{};
+          fill_flow(flow);
+          m.slot = pick(4);
+          m.count = 1 + pick(pick(8) == 0 ? TTO_HELPER_MAX_LEASE : 4);
+          std::memcpy(m.local, flow.local, 16);
+          std::memcpy(m.remote, flow.remote, 16);
+          std::memcpy(m.next_hop, flow.next_hop, 16);
+          m.remote_port = flow.remote_port;
+          m.ifindex = flow.ifindex;
+        });
       default:
         return spoiled();
     }

@@ -320,6 +320,62 @@ TEST_F(Ttod, leases__are_counted_refused_and_given_back) {
   EXPECT_TRUE(becomes([&] { return std::stoi(output_of("ls /proc/" + std::to_string(lab_.daemon) + "/fd | wc -l")) < 150; }));
 }
 
+TEST_F(Ttod, P1_tuple_of_a_kernel_connection_bound_to_the_device__is_refused) {
+  ASSERT_TRUE(lab_.start_daemon());
+  Client peer(lab_.b, [] {
+    const int listener = bound_socket("10.91.0.2", kPort, true);
+    const int taken = accept(listener, nullptr, nullptr);
+    char byte = 0;
+    return read(taken, &byte, 1) == 0 ? 0 : 1;
+  });
+  Client client(lab_.a, [&] {
+    PortClient c;
+    if (const int failed = c.open(lab_.socket)) return failed;
+    sockaddr_in to{}, name{};
+    to.sin_family = AF_INET;
+    to.sin_port = htons(kPort);
+    inet_pton(AF_INET, "10.91.0.2", &to.sin_addr);
+    int kernel = -1;
+    const int on = 1;
+    const bool is_connected = becomes([&] {
+      if (kernel >= 0) close(kernel);
+      kernel = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+      setsockopt(kernel, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+      return setsockopt(kernel, SOL_SOCKET, SO_BINDTODEVICE, "nic0", 5) == 0 &&
+             connect(kernel, reinterpret_cast<sockaddr*>(&to), sizeof to) == 0;
+    });
+    if (!is_connected) return 1;
+    socklen_t bytes = sizeof name;
+    getsockname(kernel, reinterpret_cast<sockaddr*>(&name), &bytes);
+    const uint16_t port = ntohs(name.sin_port);
+    const int same_port = bound_socket("10.91.0.1", port, false);
+    if (same_port < 0) return 2;
+    const uint32_t nic = c.description.nics[0].ifindex;
+    const tto_helper_grant grant = open_one(c, same_port, flow_to("10.91.0.1", port, "10.91.0.2", kPort, nic));
+    return grant.reason == TTO_REFUSED_IN_USE ? 0 : 3;
+  });
+  EXPECT_EQ(client.wait(), 0);
+  EXPECT_EQ(peer.wait(), 0);
+}
+
+TEST_F(Ttod, P1_limits__count_a_process_and_not_its_sessions) {
+  ASSERT_TRUE(lab_.start_daemon("[limits]\nlistens_per_process = 1\nflows_per_process = 1\n"));
+  Client client(lab_.a, [&] {
+    PortClient first, second;
+    if (const int failed = first.open(lab_.socket)) return failed;
+    if (const int failed = second.open(lab_.socket)) return failed;
+    if (!first.helper.listen(bound_socket("10.91.0.1", 7050, true))) return 1;
+    const auto other = second.helper.listen(bound_socket("10.91.0.1", 7051, true));
+    if (other || other.error() != TTO_REFUSED_LIMIT) return 2;
+    const uint32_t nic = first.description.nics[0].ifindex;
+    const tto_helper_flow flow = flow_to("10.91.0.1", 7052, "10.91.0.2", 80, nic);
+    const tto_helper_flow next = flow_to("10.91.0.1", 7053, "10.91.0.2", 80, nic);
+    if (open_one(first, bound_socket("10.91.0.1", 7052, false), flow).grant_id == 0) return 3;
+    return open_one(second, bound_socket("10.91.0.1", 7053, false), next).reason == TTO_REFUSED_LIMIT ? 0 : 4;
+  });
+  EXPECT_EQ(client.wait(), 0);
+}
+
 TEST_F(Ttod, D12_frames_of_others__do_not_leave) {
   ASSERT_TRUE(lab_.start_daemon());
   Client client(lab_.a, [&] {
