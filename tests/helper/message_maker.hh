@@ -2,6 +2,8 @@
 // agree, identifiers in the range that a session has, tuples of its own. For the fuzzer and the storm on a real ttod.
 #pragma once
 
+#include <sys/socket.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
