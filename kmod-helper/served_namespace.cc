@@ -250,6 +250,9 @@ void ServedNamespace::adopt_devices() {
     nic.nic_id = device != devices_.end() ? device->second.nic_id : 0;
   }
   std::erase_if(nics_, [](const auto& item) { return item.second.nic_id == 0; });
+  // Neighbours of an interface that is gone went with its number, and nobody announces them any more.
+  numbers_.discount_neighbors(
+      uid_, std::erase_if(neighbors_, [this](const auto& item) { return nics_.count(item.first.first) == 0; }));
 }
 
 void ServedNamespace::read_neighbors() {
@@ -557,7 +560,10 @@ ServedNamespace::Changes ServedNamespace::refresh() {
   std::map<int, tto_helper_nic> before;
   for (const auto& [ifindex, nic] : nics_) before.emplace(ifindex, describe(nic));
   read_links_and_addresses();
-  if (!complete) read_neighbors();
+  // What was announced of an interface before it counted was not taken, and is not announced again.
+  const bool has_new =
+      std::any_of(nics_.begin(), nics_.end(), [&](const auto& nic) { return before.count(nic.first) == 0; });
+  if (!complete || has_new) read_neighbors();
   const auto tell = [&](tto_helper_event_kind kind, const tto_helper_nic& nic) {
     tto_helper_event event{};
     event.kind = kind;

@@ -32,6 +32,7 @@ constexpr size_t kMaxClosesPending = 4096;  // of one user, before he gets no ne
 constexpr size_t kMaxWorkPending = 512;     // the same
 constexpr size_t kMaxAudits = 4096;         // users
 constexpr auto kThreadLimit = std::chrono::seconds(2);  // how long a client may keep a thread from answering him
+constexpr auto kClosingLimit = std::chrono::milliseconds(200);  // how long an answer waits for his descriptors
 
 [[noreturn]] void throw_errno(const std::string& what) {
   throw std::system_error(errno, std::generic_category(), what);
@@ -226,7 +227,8 @@ void Server::go_on(uint32_t id, const std::function<bool(Session&)>& with) {
 void Server::end_overdue(Clock::time_point now) {
   std::vector<uint32_t> overdue, closing;
   for (auto& [id, client] : clients_) {
-    if (client.closing) closing.push_back(id);
+    if (client.closing && client.answer_due && *client.answer_due - now < kThreadLimit - kClosingLimit)
+      closing.push_back(id);
     const bool is_overdue =
         (client.answer_due && *client.answer_due < now) || (client.recheck_due && *client.recheck_due < now);
     if (!is_overdue || !pool_.is_at_work(id)) continue;  // who only waits for others of his user is not to blame

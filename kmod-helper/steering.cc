@@ -193,6 +193,7 @@ void Steering::for_each_listen(const std::function<void(const tto_listen_key&, c
 }
 
 int Steering::open_slot(uint32_t slot, uint32_t host_ifindex, uint64_t netns_cookie, uint32_t flow_limit) {
+  remove_accepted(slot);  // of the last owner: made while the slot was being silenced
   slot_info_[slot] = tto_slot_info{.netns_cookie = netns_cookie, .flow_limit = flow_limit, .flow_count = 0};
   const std::vector<tto_tx_counts> zero(static_cast<size_t>(libbpf_num_possible_cpus()));
   bpf_map_update_elem(tx_counts_, &slot, zero.data(), BPF_ANY);
@@ -212,7 +213,7 @@ size_t Steering::remove_accepted(uint32_t slot) {
     if (value.slot == slot && remove_flow(key, slot)) ++removed;
     return left() != 0;
   });
-  slot_info_[slot].flow_count = 0;
+  if (left() != 0) slot_info_[slot].flow_count = 0;
   return removed;
 }
 

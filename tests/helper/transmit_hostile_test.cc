@@ -221,6 +221,7 @@ TEST_F(Transmit, B2_foreign_and_malformed_frames__do_not_leave_and_are_counted) 
 TEST_F(Transmit, B2_frames_rewritten_while_they_are_checked__leave_as_they_were_checked) {
   int report[2];
   ASSERT_EQ(pipe(report), 0);
+  Gate has_seen_enough;
   Client client(lab_.a, [&] {
     Sender s;
     if (const int failed = s.open(lab_.socket)) return failed;
@@ -236,9 +237,8 @@ TEST_F(Transmit, B2_frames_rewritten_while_they_are_checked__leave_as_they_were_
         for (const uint8_t value : {static_cast<uint8_t>(kForeignPort & 0xff), static_cast<uint8_t>(kLocalPort & 0xff)})
           for (volatile uint8_t* port : ports) *port = value;
     });
-    const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(700);
     bool is_sent = true;
-    while (is_sent && std::chrono::steady_clock::now() < end) is_sent = s.send(s.good);
+    while (is_sent && !has_seen_enough.wait(std::chrono::milliseconds(0))) is_sent = s.send(s.good);
     goes_on = false;
     rewriter.join();
     return is_sent ? 0 : 2;
@@ -255,9 +255,10 @@ TEST_F(Transmit, B2_frames_rewritten_while_they_are_checked__leave_as_they_were_
   };
   EXPECT_TRUE(becomes([&] {
     look();
-    return good >= 100 && bad >= 100;  // both happened: the race is one
+    return good >= 100 && bad >= 20;  // both happened: the race is one
   })) << good
       << " good, " << bad << " dropped";
+  has_seen_enough.open();
   EXPECT_EQ(client.wait(), 0);
   look();
 }
