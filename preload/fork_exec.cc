@@ -73,7 +73,10 @@ int cloned(int (*function)(void*), void* stack, int flags, void* argument, void*
 int daemonize(int keep_directory, int keep_streams) {
   const pid_t child = forked(libc_fork);
   if (child < 0) return -1;
-  if (child > 0) libc__exit(0);
+  if (child > 0) {
+    facade::before_exit();
+    libc__exit(0);
+  }
   if (setsid() < 0) return -1;
   if (keep_directory == 0 && chdir("/") < 0) return -1;
   if (keep_streams != 0) return 0;
@@ -117,24 +120,24 @@ TTO_EXPORT(int, daemon, int keep_directory, int keep_streams) { return daemonize
 // --- new programs ------------------------------------------------------------------------------------------------------
 TTO_EXPORT(int, posix_spawn, pid_t* pid, const char* path, const posix_spawn_file_actions_t* actions,
            const posix_spawnattr_t* attributes, char* const argv[], char* const env[]) {
-  facade::before_exec();
+  facade::before_spawn();
   return libc_posix_spawn(pid, path, actions, attributes, argv, env);
 }
 TTO_EXPORT(int, posix_spawnp, pid_t* pid, const char* file, const posix_spawn_file_actions_t* actions,
            const posix_spawnattr_t* attributes, char* const argv[], char* const env[]) {
-  facade::before_exec();
+  facade::before_spawn();
   return libc_posix_spawnp(pid, file, actions, attributes, argv, env);
 }
 TTO_EXPORT(int, system, const char* command) {
-  facade::before_exec();
+  facade::before_spawn();
   return libc_system(command);
 }
 TTO_EXPORT(FILE*, popen, const char* command, const char* mode) {
-  facade::before_exec();
+  facade::before_spawn();
   return libc_popen(command, mode);
 }
 TTO_EXPORT(FILE*, _IO_popen, const char* command, const char* mode) {
-  facade::before_exec();
+  facade::before_spawn();
   return libc_popen(command, mode);
 }
 TTO_EXPORT(int, execve, const char* path, char* const argv[], char* const env[]) {

@@ -47,11 +47,16 @@ bool dispatch_data(long number, const long* a, long& result) {
     case SYS_sendfile:
       result = tto_sendfile(fd, static_cast<int>(a[1]), as<off_t*>(a[2]), static_cast<size_t>(a[3]));
       return true;
-    case SYS_splice: case SYS_tee: case SYS_copy_file_range:
-      if (!tto::facade::is_accelerated(fd) && !tto::facade::is_accelerated(static_cast<int>(number == SYS_tee ? a[1] : a[2])))
-        return false;
+    case SYS_splice:
+      if (tto::facade::leave_to_kernel(fd) & tto::facade::leave_to_kernel(n)) return false;
       result = tto::facade::unserved(EINVAL);
       return true;
+    case SYS_io_uring_register: {
+      constexpr long kRegisterFiles = 2;
+      const int* files = as<const int*>(a[2]);
+      for (long i = 0; a[1] == kRegisterFiles && files != nullptr && i < a[3]; ++i) tto::facade::leave_to_kernel(files[i]);
+      return false;
+    }
     default: return false;
   }
 }

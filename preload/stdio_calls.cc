@@ -12,6 +12,7 @@
 #include "preload/libc_calls.hh"
 
 using tto::facade::is_accelerated;
+using tto::facade::leave_to_kernel;
 using tto::facade::unserved;
 
 namespace {
@@ -32,9 +33,9 @@ TTO_LIBC(aio_read, int(aiocb*));
 TTO_LIBC(aio_write, int(aiocb*));
 TTO_LIBC(lio_listio, int(int, aiocb* const[], int, sigevent*));
 
-/// A stream's reads and writes happen inside libc: not served on an accelerated socket.
+/// A stream's reads and writes happen inside libc: the socket is the kernel's from now on.
 FILE* open_stream(int fd, const char* mode) {
-  if (!is_accelerated(fd)) return libc_fdopen(fd, mode);
+  if (leave_to_kernel(fd)) return libc_fdopen(fd, mode);
   unserved(EOPNOTSUPP);
   return nullptr;
 }
@@ -75,8 +76,6 @@ int print_any(int fd, const char* format, va_list arguments) {
 int print_any_checked(int fd, int flag, const char* format, va_list arguments) {
   return is_accelerated(fd) ? print(fd, format, arguments) : libc___vdprintf_chk(fd, flag, format, arguments);
 }
-
-bool is_any_accelerated(int a, int b) { return is_accelerated(a) || is_accelerated(b); }
 
 }  // namespace
 
@@ -138,35 +137,35 @@ TTO_EXPORT(ssize_t, pwritev64v2, int fd, const iovec* v, int n, off_t at, int fl
 }
 // EINVAL is what callers know as "not for this descriptor", and fall back to read and write.
 TTO_EXPORT(ssize_t, splice, int in, off64_t* in_at, int out, off64_t* out_at, size_t n, unsigned flags) {
-  return is_any_accelerated(in, out) ? unserved(EINVAL) : libc_splice(in, in_at, out, out_at, n, flags);
+  const bool are_kernels = leave_to_kernel(in) & leave_to_kernel(out);
+  return are_kernels ? libc_splice(in, in_at, out, out_at, n, flags) : unserved(EINVAL);
 }
-TTO_EXPORT(ssize_t, tee, int in, int out, size_t n, unsigned flags) {
-  return is_any_accelerated(in, out) ? unserved(EINVAL) : libc_tee(in, out, n, flags);
-}
+// No socket will do for these: the placeholder's answer is that of any socket.
+TTO_EXPORT(ssize_t, tee, int in, int out, size_t n, unsigned flags) { return libc_tee(in, out, n, flags); }
 TTO_EXPORT(ssize_t, vmsplice, int fd, const iovec* v, size_t n, unsigned flags) {
-  return is_accelerated(fd) ? unserved(EBADF) : libc_vmsplice(fd, v, n, flags);
+  return libc_vmsplice(fd, v, n, flags);
 }
 TTO_EXPORT(ssize_t, copy_file_range, int in, off64_t* in_at, int out, off64_t* out_at, size_t n, unsigned flags) {
-  return is_any_accelerated(in, out) ? unserved(EINVAL) : libc_copy_file_range(in, in_at, out, out_at, n, flags);
+  return libc_copy_file_range(in, in_at, out, out_at, n, flags);
 }
 
 // --- asynchronous: threads inside libc ---------------------------------------------------------------------------------
 TTO_EXPORT(int, aio_read, aiocb* request) {
-  return is_accelerated(request->aio_fildes) ? unserved(ENOSYS) : libc_aio_read(request);
+  return leave_to_kernel(request->aio_fildes) ? libc_aio_read(request) : unserved(ENOSYS);
 }
 TTO_EXPORT(int, aio_read64, aiocb* request) {
-  return is_accelerated(request->aio_fildes) ? unserved(ENOSYS) : libc_aio_read(request);
+  return leave_to_kernel(request->aio_fildes) ? libc_aio_read(request) : unserved(ENOSYS);
 }
 TTO_EXPORT(int, aio_write, aiocb* request) {
-  return is_accelerated(request->aio_fildes) ? unserved(ENOSYS) : libc_aio_write(request);
+  return leave_to_kernel(request->aio_fildes) ? libc_aio_write(request) : unserved(ENOSYS);
 }
 TTO_EXPORT(int, aio_write64, aiocb* request) {
-  return is_accelerated(request->aio_fildes) ? unserved(ENOSYS) : libc_aio_write(request);
+  return leave_to_kernel(request->aio_fildes) ? libc_aio_write(request) : unserved(ENOSYS);
 }
 namespace {
 int list_io(int mode, aiocb* const list[], int count, sigevent* event) {
   for (int i = 0; i < count; ++i)
-    if (list[i] != nullptr && is_accelerated(list[i]->aio_fildes)) return unserved(ENOSYS);
+    if (list[i] != nullptr && !leave_to_kernel(list[i]->aio_fildes)) return unserved(ENOSYS);
   return libc_lio_listio(mode, list, count, event);
 }
 }  // namespace

@@ -88,6 +88,7 @@ inline off_t lseek(int fd, off_t at, int whence) { return call(SYS_lseek, fd, at
 inline int memfd_create(const char* name, unsigned flags) {
   return static_cast<int>(call(SYS_memfd_create, name, flags));
 }
+inline int pipe2(int* ends, int flags) { return static_cast<int>(call(SYS_pipe2, ends, flags)); }
 inline int eventfd2(unsigned value, int flags) { return static_cast<int>(call(SYS_eventfd2, value, flags)); }
 inline int timerfd_create(int clock, int flags) { return static_cast<int>(call(SYS_timerfd_create, clock, flags)); }
 inline int timerfd_settime(int fd, int flags, const itimerspec* value, itimerspec* old) {

@@ -56,6 +56,10 @@ void ConnectionSlots::free(uint32_t slot) {
   free_[free_count_++] = slot;
 }
 
+void ConnectionSlots::withdraw(uint32_t slot) {
+  if (TTO_SOUND(slot < count_ && is_taken_[slot])) __atomic_store_n(&slots_[slot].state, TTO_SLOT_FREE, __ATOMIC_RELEASE);
+}
+
 void ConnectionSlots::commit(uint32_t slot, const tto_connection_record& record) {
   if (!TTO_SOUND(slot < count_ && is_taken_[slot])) return;
   tto_connection_slot& s = slots_[slot];

@@ -27,6 +27,8 @@ class ConnectionSlots {
   uint32_t take();
   /// Withdraws the record and gives the slot back.
   void free(uint32_t slot);
+  /// Withdraws the record; the slot stays taken.
+  void withdraw(uint32_t slot);
   /// Publishes `record`.
   void commit(uint32_t slot, const tto_connection_record& record);
   /// Live figures, written in place by the owner.

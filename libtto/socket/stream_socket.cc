@@ -226,6 +226,7 @@ void StreamSocket::close_connection(Instant now) {
 void StreamSocket::begin_close(Instant now) { close_connection(now); }
 
 void StreamSocket::close(Instant now) {
+  if (phase_ == Phase::kDeparted) return;
   close_connection(now);
   phase_ = Phase::kOrphan;
   fd_ = -1;
@@ -233,6 +234,7 @@ void StreamSocket::close(Instant now) {
 }
 
 void StreamSocket::abort(Instant now) {
+  if (phase_ == Phase::kDeparted) return;
   connection_.app_abort(now);
   close_begun_ = send_shut_ = receive_shut_ = true;
   receive_queue_.clear();

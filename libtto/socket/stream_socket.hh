@@ -137,6 +137,7 @@ class StreamSocket {
     kAcceptable,  // in the listener's accept queue
     kOwned,       // an application descriptor (or an API call) holds it
     kOrphan,      // closed by the application, finishing
+    kDeparted,    // the kernel's now: what still arrives is passed on for a while
   };
 
   void init(SocketShared* shared, uint32_t slot);
@@ -186,6 +187,7 @@ class StreamSocket {
   int ifindex_ = 0;
   int bound_ifindex_ = 0;  // SO_BINDTODEVICE: routes are asked for with it
   uint64_t grant_id_ = 0;
+  uint64_t handover_id_ = 0;  // kDeparted
 
   uint32_t send_buffer_bytes_ = 87040;
   uint32_t send_buffer_max_ = 4u << 20;

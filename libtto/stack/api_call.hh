@@ -91,8 +91,27 @@ Instant deadline_after(Instant now, int64_t timeout_ns);
 /// Sends the calling thread SIGPIPE.
 void raise_sigpipe();
 
-/// Counts a request that an accelerated socket does not serve and gives back -error.
+/// Counts a request that an accelerated socket does not serve, and that could not be handed over with it, and gives back
+/// -error.
 int unserved(int error);
+
+// --- to the kernel (api_handover.cc) -------------------------------------------------------------------------------------
+/// What a call on an accelerated descriptor answers inside when the connection was handed over while it slept.
+inline constexpr int kMoved = -5000;
+/// From now on the kernel serves whatever shares the open file with `fd`, whose word is `word`. True: so it is, or there is
+/// nothing left to hand over: make the system call. False: it stays ours. No lock held; bounded.
+bool hand_over(int fd, uint64_t word, stats::Counter reason);
+/// Without waiting for a handshake under way.
+bool hand_over_now(int fd, uint64_t word, stats::Counter reason);
+bool hand_over_if_ours(int fd, stats::Counter reason);
+/// Whatever `fd` is and becomes, the kernel serves it, as far as that can be had.
+void leave_to_kernel(int fd, stats::Counter reason);
+/// `fd` is about to be closed, its last descriptor here: a forked process may go on with the connection.
+void hand_over_if_shared(int fd, uint64_t word);
+/// `entry` has a stream and `fd` names it. Both locks.
+bool hand_over_entry(SocketEntry& entry, int fd, Stack& stack, stats::Counter reason);
+/// fd's word; first asks the parent for a connection that stayed with it.
+uint64_t served_word(int fd);
 
 // --- pieces that several api_*.cc files need -----------------------------------------------------------------------------
 /// Takes one descriptor, whose word was `word`, away from its entry; the last one ends the connection. Takes the locks;

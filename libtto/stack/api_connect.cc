@@ -55,16 +55,16 @@ int connect_in_kernel(int fd, uint64_t word, const sockaddr* address, socklen_t 
   return static_cast<int>(blocking_call(SYS_connect, fd, address, bytes));
 }
 
-bool is_nonblocking_file(int fd) {
+bool has_file_flag(int fd, int flag) {
   const int flags = sys::fcntl(fd, F_GETFL);
-  return flags >= 0 && (flags & O_NONBLOCK) != 0;
+  return flags >= 0 && (flags & flag) != 0;
 }
 
 /// Starts our own active open on an undecided socket; kCount if it is on its way, else why not. `is_taken`: a connection of
 /// ours has this tuple. The kernel, which does not know it, must not be asked either: its SYN would go to that connection.
 stats::Counter open_stream(int fd, uint64_t word, const Runtime::Connect& wish, bool& is_taken) {
   SocketEntry& entry = entry_at(FdWordParts::of(word).index);
-  if (entry.is_unservable) return stats::Counter::kernel_bad_socket;
+  if (entry.is_unservable || has_file_flag(fd, O_ASYNC)) return stats::Counter::kernel_bad_socket;
   Runtime& runtime = Runtime::instance();
   stats::Counter reason = stats::Counter::kernel_no_resource;
   notice_if_forked();
@@ -90,7 +90,7 @@ stats::Counter open_stream(int fd, uint64_t word, const Runtime::Connect& wish, 
   entry.stream = stream;
   entry.kind = SocketEntry::Kind::kStream;
   entry.is_connecting = true;
-  entry.is_nonblocking.store(is_nonblocking_file(fd), std::memory_order_relaxed);
+  entry.is_nonblocking.store(has_file_flag(fd, O_NONBLOCK), std::memory_order_relaxed);
   stream->set_fd(fd);
   apply_placeholder(fd, entry, *stream);
   entry.stack.store(stack, std::memory_order_release);
@@ -143,7 +143,7 @@ int finish_connect(int fd, uint64_t word, bool fresh) {
         const int waited = wait_for_level(call, EPOLLOUT, until, until == kNever);
         if (waited == -EAGAIN) return fresh ? -EINPROGRESS : -EALREADY;
         if (waited == -EINTR) return -EINTR;
-        if (!call.is_same() || call.stream() == nullptr) return -EBADF;
+        if (!call.is_same() || call.stream() == nullptr) return -EAGAIN;
       }
     }
     if (call.stream()->connection().events().established) {
@@ -196,13 +196,16 @@ using namespace tto::stack;
 
 extern "C" int tto_connect(int fd, const sockaddr* address, socklen_t bytes) {
   for (int attempt = 0; attempt < 8; ++attempt) {
-    const uint64_t word = fd_word(fd);
+    const uint64_t word = served_word(fd);
     if (is_undecided(word)) return static_cast<int>(posix(connect_undecided(fd, word, address, bytes)));
     if (!is_tcp(word)) break;
     if (const int error = check_address(address, bytes); error < 0) return static_cast<int>(posix(error));
-    // AF_UNSPEC would dissolve the connection: not served before connections can be handed over.
-    if (address->sa_family == AF_UNSPEC)
-      return static_cast<int>(posix(unserved(EOPNOTSUPP)));
+    // AF_UNSPEC dissolves the connection: the kernel's socket can do that.
+    if (address->sa_family == AF_UNSPEC) {
+      if (!hand_over(fd, word, stats::Counter::kernel_handed_over_call))
+        return static_cast<int>(posix(unserved(EOPNOTSUPP)));
+      break;
+    }
     const int result = finish_connect(fd, word, false);
     if (result != -EAGAIN) return static_cast<int>(posix(result));
   }

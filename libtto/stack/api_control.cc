@@ -115,7 +115,9 @@ int ioctl_on(int fd, uint64_t word, unsigned long request, void* argument) {
     }
     case FIOASYNC:
       if (is_bad_range(argument, sizeof(int))) return -EFAULT;
-      return *static_cast<const int*>(argument) == 0 ? 0 : unserved(EOPNOTSUPP);
+      if (*static_cast<const int*>(argument) == 0) return 0;
+      return hand_over(fd, word, stats::Counter::kernel_handed_over_call) ? sys::ioctl(fd, request, argument)
+                                                                          : unserved(EOPNOTSUPP);
     default:
       return sys::ioctl(fd, request, argument);
   }
@@ -131,7 +133,10 @@ int fcntl_on(int fd, uint64_t word, int command, uintptr_t argument) {
     }
     case F_SETFL: {
       const auto flags = static_cast<int>(argument);
-      if ((flags & O_ASYNC) != 0) return unserved(EOPNOTSUPP);
+      if ((flags & O_ASYNC) != 0) {
+        return hand_over(fd, word, stats::Counter::kernel_handed_over_call) ? sys::fcntl(fd, command, argument)
+                                                                            : unserved(EOPNOTSUPP);
+      }
       entry.is_nonblocking.store((flags & O_NONBLOCK) != 0, std::memory_order_relaxed);
       return sys::fcntl(fd, F_SETFL, entry.listener != nullptr ? flags | O_NONBLOCK : flags);
     }
@@ -150,31 +155,38 @@ using namespace tto::stack;
 extern "C" {
 
 int tto_shutdown(int fd, int how) {
-  const uint64_t word = fd_word(fd);
-  if (is_undecided(word)) return static_cast<int>(posix(shut_undecided(fd, word, how)));
-  return static_cast<int>(posix(is_tcp(word) ? shutdown_on(fd, word, how) : sys::shutdown(fd, how)));
+  for (;;) {
+    const uint64_t word = served_word(fd);
+    const int result = is_undecided(word) ? shut_undecided(fd, word, how)
+                       : is_tcp(word)     ? shutdown_on(fd, word, how)
+                                          : sys::shutdown(fd, how);
+    if (result != -EAGAIN) return static_cast<int>(posix(result));
+  }
 }
 
 int tto_getsockname(int fd, sockaddr* address, socklen_t* bytes) {
-  const uint64_t word = fd_word(fd);
+  const uint64_t word = served_word(fd);
   return static_cast<int>(posix(is_tcp(word) ? local_name(fd, word, address, bytes)
                                              : sys::getsockname(fd, address, bytes)));
 }
 
 int tto_getpeername(int fd, sockaddr* address, socklen_t* bytes) {
-  const uint64_t word = fd_word(fd);
+  const uint64_t word = served_word(fd);
   return static_cast<int>(posix(is_tcp(word) ? peer_name(fd, word, address, bytes)
                                              : sys::getpeername(fd, address, bytes)));
 }
 
 int tto_ioctl(int fd, unsigned long request, void* argument) {
-  const uint64_t word = fd_word(fd);
-  return static_cast<int>(posix(is_tcp(word) ? ioctl_on(fd, word, request, argument)
-                                             : static_cast<int>(blocking_call(SYS_ioctl, fd, request, argument))));
+  for (;;) {
+    const uint64_t word = served_word(fd);
+    const int result = is_tcp(word) ? ioctl_on(fd, word, request, argument)
+                                    : static_cast<int>(blocking_call(SYS_ioctl, fd, request, argument));
+    if (result != -EAGAIN || !is_tcp(word)) return static_cast<int>(posix(result));
+  }
 }
 
 int tto_fcntl(int fd, int command, uintptr_t argument) {
-  const uint64_t word = fd_word(fd);
+  const uint64_t word = command == F_SETFL ? served_word(fd) : fd_word(fd);
   if (word == 0) return static_cast<int>(posix(blocking_call(SYS_fcntl, fd, command, argument)));
   if (command == F_DUPFD || command == F_DUPFD_CLOEXEC)
     return static_cast<int>(posix(duplicate(fd, command, static_cast<long>(argument))));

@@ -119,7 +119,7 @@ int control_ours(int epfd, int operation, int fd, epoll_event* event, SocketEntr
 }
 
 int control_tracked(int epfd, int operation, int fd, epoll_event* event) {
-  notice_if_forked();
+  served_word(fd);
   decide_listener(fd);
   for (;;) {
     const uint64_t word = fd_word(fd);
@@ -264,6 +264,22 @@ int wait_in_kernel(const Wait& w, EpollSet& set, int64_t left_ns) {
   return kept > 0 ? kept : -EAGAIN;
 }
 
+/// In a forked child: connections of the set that stayed with the parent are asked for, or they would never be reported.
+void claim_interests(EpollSet& set) {
+  for (;;) {
+    int fd = -1;
+    {
+      StackLockGuard guard(api_lock());
+      for (IntrusiveNode* n = set.interests.first(); n != nullptr && fd < 0; n = set.interests.next(n)) {
+        const Interest& interest = *static_cast<Interest::Node*>(n)->self;
+        if (interest.entry->inherited_page != nullptr) fd = interest.fd;
+      }
+    }
+    if (fd < 0 || !is_tcp(fd_word(fd))) return;
+    served_word(fd);
+  }
+}
+
 int wait_on(const Wait& w) {
   notice_if_forked();
   if (w.capacity <= 0 || w.capacity > INT_MAX / static_cast<int>(sizeof(epoll_event))) return -EINVAL;
@@ -278,7 +294,9 @@ int wait_on(const Wait& w) {
     Wait rest = w;
     rest.timeout_ns = left_ns;
     int n;
-    if (set->user_count.load(std::memory_order_relaxed) != 0 && stack != nullptr) {
+    const bool has_ours = set->user_count.load(std::memory_order_relaxed) != 0;
+    if (has_ours && stack == nullptr) claim_interests(*set);
+    if (has_ours && stack != nullptr) {
       n = wait_both(rest, *set, *stack, word);
     } else {
       n = wait_in_kernel(rest, *set, left_ns);

@@ -129,6 +129,7 @@ int close_known(int fd) {
     Runtime::instance().counters().add(stats::Counter::socket_internal_protected);
     return -EBADF;
   }
+  hand_over_if_shared(fd, word);
   word = take_word(fd);
   if (is_tcp(word)) linger(word);
   const int result = sys::close(fd);
@@ -168,6 +169,7 @@ int dup_onto(int fd, int newfd, int flags, bool is_dup3) {
   }
   uint64_t replaced = 0;
   int result;
+  if (fd != newfd) hand_over_if_shared(newfd, fd_word(newfd));
   {
     StackLockGuard guard(api_lock());
     result = is_dup3 ? sys::dup3(fd, newfd, flags) : sys::dup2(fd, newfd);

@@ -251,7 +251,11 @@ int set_option(int fd, uint64_t word, int level, int name, const void* value, so
     }
     return result;
   }
-  if (service == Service::kRefused) return unserved(level == SOL_SOCKET ? ENOPROTOOPT : EOPNOTSUPP);
+  if (service == Service::kRefused) {
+    return hand_over(fd, word, stats::Counter::kernel_handed_over_option)
+               ? sys::setsockopt(fd, level, name, value, bytes)
+               : unserved(level == SOL_SOCKET ? ENOPROTOOPT : EOPNOTSUPP);
+  }
   const int result = sys::setsockopt(fd, level, name, value, bytes);
   if (result < 0) return result;
   remember_for_children(fd, word, level, name, value, bytes);
@@ -284,7 +288,22 @@ int give_tcp_info(int fd, const tcp_info& info, void* value, socklen_t* bytes) {
   return give(whole, full, value, bytes);
 }
 
+bool is_plain_answer(int level, int name) {
+  return level == SOL_SOCKET ? name != SO_PEERNAME && name != SO_MEMINFO : is_served_option(level, name);
+}
+
+bool is_computed_answer(int level, int name) {
+  return (level == IPPROTO_TCP && name == TCP_INFO) || (level == IPPROTO_IP && name == IP_MTU) ||
+         (level == IPPROTO_IPV6 && name == IPV6_MTU);
+}
+
 int get_option(int fd, uint64_t word, int level, int name, void* value, socklen_t* bytes) {
+  if (!is_plain_answer(level, name) && !is_computed_answer(level, name)) {
+    return entry_at(FdWordParts::of(word).index).listener != nullptr ||
+                   hand_over(fd, word, stats::Counter::kernel_handed_over_option)
+               ? sys::getsockopt(fd, level, name, value, bytes)
+               : unserved(level == SOL_SOCKET ? ENOPROTOOPT : EOPNOTSUPP);
+  }
   LockedCall call(fd, word);
   if (!call || call.stream() == nullptr) return sys::getsockopt(fd, level, name, value, bytes);
   socket::StreamSocket& stream = *call.stream();
@@ -308,8 +327,6 @@ int get_option(int fd, uint64_t word, int level, int name, void* value, socklen_
     const int mtu = static_cast<int>(figures.path_mtu_bytes);
     return give(&mtu, sizeof mtu, value, bytes);
   }
-  const bool is_plain = level == SOL_SOCKET ? name != SO_PEERNAME && name != SO_MEMINFO : is_served_option(level, name);
-  if (!is_plain) return unserved(level == SOL_SOCKET ? ENOPROTOOPT : EOPNOTSUPP);
   return sys::getsockopt(fd, level, name, value, bytes);
 }
 
@@ -323,14 +340,14 @@ using namespace tto::stack;
 extern "C" {
 
 int tto_setsockopt(int fd, int level, int name, const void* value, socklen_t bytes) {
-  const uint64_t word = fd_word(fd);
+  const uint64_t word = served_word(fd);
   if (!is_tcp(word) && !is_undecided(word))
     return static_cast<int>(posix(sys::setsockopt(fd, level, name, value, bytes)));
   return static_cast<int>(posix(set_option(fd, word, level, name, value, bytes)));
 }
 
 int tto_getsockopt(int fd, int level, int name, void* value, socklen_t* bytes) {
-  const uint64_t word = fd_word(fd);
+  const uint64_t word = served_word(fd);
   if (!is_tcp(word)) return static_cast<int>(posix(sys::getsockopt(fd, level, name, value, bytes)));
   return static_cast<int>(posix(get_option(fd, word, level, name, value, bytes)));
 }

@@ -128,7 +128,7 @@ Stack* stack_of_word(uint64_t word) {
 Stack* find_stack(const pollfd* fds, nfds_t count) {
   Stack* found = nullptr;
   for (nfds_t i = 0; i < count; ++i) {
-    uint64_t word = fd_word(fds[i].fd);
+    uint64_t word = served_word(fds[i].fd);
     if (word == 0) continue;
     if (is_undecided(word)) {
       decide_listener(fds[i].fd);
@@ -146,7 +146,7 @@ class PollSleeper final : public Sleeper {
   bool is_ready() override {
     if (kernel_is_ready_) return true;
     for (size_t i = 0; i < block_.watcher_count; ++i) {
-      if (revents_of(block_.watchers[i]) != 0) return true;
+      if (revents_of(block_.watchers[i]) != 0 || is_moved(block_.watchers[i])) return true;
       block_.watchers[i].watch();
     }
     return false;
@@ -182,7 +182,14 @@ class PollSleeper final : public Sleeper {
     return n;
   }
 
+  bool has_moved() const {
+    for (size_t i = 0; i < block_.watcher_count; ++i)
+      if (is_moved(block_.watchers[i])) return true;
+    return false;
+  }
+
  private:
+  bool is_moved(const PollWatcher& w) const { return w.is_moved(poll_.fds[w.position].fd); }
   /// Streams of ours are not shown to the kernel; listeners and epoll sets are in both worlds.
   void split() {
     ThreadWaiter& thread = ThreadWaiter::of_this_thread();
@@ -227,6 +234,7 @@ class PollSleeper final : public Sleeper {
   bool kernel_is_ready_ = false;
 };
 
+/// kMoved: a connection was handed over meanwhile; the caller looks again.
 int poll_both(const Poll& poll, Stack& stack) {
   OrphanList orphans = nullptr;
   int n;
@@ -243,6 +251,7 @@ int poll_both(const Poll& poll, Stack& stack) {
       const Instant until = poll.timeout_ns < 0 ? kNever : deadline_after(begin, poll.timeout_ns);
       const WaitResult result = wait(stack, sleeper, until, poll.mask);
       n = result == WaitResult::kInterrupted ? -EINTR : sleeper.report();
+      if (n == 0 && sleeper.has_moved()) n = kMoved;
     }
     give_poll_block(block, orphans);
   }
@@ -262,8 +271,16 @@ int poll_kernel(const Poll& poll) {
 int poll_any(const Poll& poll) {
   notice_if_forked();
   if (poll.count > INT_MAX || is_bad_range(poll.fds, poll.count * sizeof(pollfd))) return poll_kernel(poll);
-  Stack* stack = find_stack(poll.fds, poll.count);
-  return stack == nullptr ? poll_kernel(poll) : poll_both(poll, *stack);
+  const Instant begin = Runtime::instance().now();
+  Poll rest = poll;
+  for (;;) {
+    Stack* stack = find_stack(poll.fds, poll.count);
+    const int n = stack == nullptr ? poll_kernel(rest) : poll_both(rest, *stack);
+    if (n != kMoved) return n;
+    if (poll.timeout_ns < 0) continue;
+    rest.timeout_ns = poll.timeout_ns - (Runtime::instance().now() - begin).ns;
+    if (rest.timeout_ns < 0) rest.timeout_ns = 0;
+  }
 }
 
 // --- select ------------------------------------------------------------------------------------------------------------

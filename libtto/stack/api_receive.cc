@@ -26,7 +26,7 @@ ssize_t try_receive(LockedCall& call, const iovec* iov, int count, uint64_t done
     ssize_t n = call.stream()->receive(window.pieces, window.count, stream_flags, call.now());
     if (n == -EAGAIN && total == 0) {
       call.progress();
-      if (!call.is_same() || call.stream() == nullptr) return -EBADF;
+      if (!call.is_same() || call.stream() == nullptr) return kMoved;
       n = call.stream()->receive(window.pieces, window.count, stream_flags, call.now());
     }
     if (n <= 0) return total > 0 ? static_cast<ssize_t>(total) : n;
@@ -67,15 +67,16 @@ int wait_for_bytes(LockedCall& call, uint64_t wanted, Instant until) {
   return result == WaitResult::kReady ? 0 : result == WaitResult::kTimeout ? -EAGAIN : -EINTR;
 }
 
-ssize_t receive_locked(LockedCall& call, const iovec* iov, int count, uint64_t asked, int flags) {
+/// kMoved: `done` bytes were received before.
+ssize_t receive_locked(LockedCall& call, const iovec* iov, int count, uint64_t asked, int flags, uint64_t& done) {
   SocketEntry& entry = call.entry();
   const bool blocks = (flags & MSG_DONTWAIT) == 0 && !entry.is_nonblocking.load(std::memory_order_relaxed);
   const uint64_t wanted = wanted_bytes(entry, asked, flags);
   const Instant until = deadline_after(call.now(), entry.receive_timeout_ns.load(std::memory_order_relaxed));
   const bool is_peek = (flags & MSG_PEEK) != 0;
-  uint64_t done = 0;
   for (;;) {
     const ssize_t n = try_receive(call, iov, count, is_peek ? 0 : done, flags);
+    if (n == kMoved) return kMoved;
     if (n < 0 && n != -EAGAIN) return done > 0 ? static_cast<ssize_t>(done) : n;
     if (n > 0) done = is_peek ? static_cast<uint64_t>(n) : done + static_cast<uint64_t>(n);
     // A call for nothing waits all the same, for data or the end.
@@ -89,33 +90,45 @@ ssize_t receive_locked(LockedCall& call, const iovec* iov, int count, uint64_t a
     const int waited = is_peek && done > 0 ? wait_for_bytes(call, wanted, until)
                                            : wait_for_level(call, EPOLLIN | EPOLLRDHUP, until, until == kNever);
     if (waited < 0) return done > 0 ? static_cast<ssize_t>(done) : waited;
-    if (!call.is_same() || call.stream() == nullptr) return done > 0 ? static_cast<ssize_t>(done) : -EBADF;
+    if (!call.is_same() || call.stream() == nullptr) return kMoved;
+  }
+}
+
+/// The rest of a receive whose connection became the kernel's under it.
+ssize_t receive_in_kernel(int fd, const iovec* iov, int count, uint64_t done, int flags) {
+  if ((flags & MSG_PEEK) != 0) done = 0;
+  for (;;) {
+    VectorWindow window(iov, count, done);
+    msghdr message{};
+    message.msg_iov = done == 0 ? const_cast<iovec*>(iov) : window.pieces;
+    message.msg_iovlen = static_cast<size_t>(done == 0 ? count : window.count);
+    const ssize_t n = blocking_call(SYS_recvmsg, fd, &message, flags);
+    if (n <= 0) return done > 0 ? static_cast<ssize_t>(done) : n;
+    if (done == 0) return n;
+    done += static_cast<uint64_t>(n);
+    if (!window.has_more || static_cast<uint64_t>(n) < window.bytes) return static_cast<ssize_t>(done);
   }
 }
 
 }  // namespace
 
-/// -EAGAIN with a kernel word afterwards never happens: a descriptor of ours becomes the kernel's only through connect().
 ssize_t receive_on(int fd, const iovec* iov, int count, int flags) {
   if ((flags & MSG_ERRQUEUE) != 0) return -EAGAIN;  // nothing is ever queued there
   const ssize_t asked = vector_bytes(iov, count);
   if (asked < 0) return asked;
+  uint64_t done = 0;
   for (;;) {
     const uint64_t word = fd_word(fd);
-    if (!is_tcp(word)) {
-      msghdr message{};
-      message.msg_iov = const_cast<iovec*>(iov);
-      message.msg_iovlen = static_cast<size_t>(count);
-      return blocking_call(SYS_recvmsg, fd, &message, flags);
-    }
+    if (!is_tcp(word)) return receive_in_kernel(fd, iov, count, done, flags);
     LockedCall call(fd, word);
     if (!call) continue;
     if (call.stream() == nullptr) {
       if (call.entry().kind != SocketEntry::Kind::kLost) return -ENOTCONN;
-      Runtime::instance().counters().add(stats::Counter::socket_lost);
+      if (served_word(fd) != word) continue;
       return -kLostError;
     }
-    return receive_locked(call, iov, count, static_cast<uint64_t>(asked), flags);
+    const ssize_t n = receive_locked(call, iov, count, static_cast<uint64_t>(asked), flags, done);
+    if (n != kMoved) return n;
   }
 }
 

@@ -19,7 +19,7 @@ ssize_t try_send(LockedCall& call, const iovec* iov, int count, uint64_t done, u
     ssize_t n = call.stream()->send(window.pieces, window.count, stream_flags | more, call.now());
     if (n == -EAGAIN && done == begin) {
       call.progress();
-      if (!call.is_same() || call.stream() == nullptr) return -EBADF;
+      if (!call.is_same() || call.stream() == nullptr) return kMoved;
       n = call.stream()->send(window.pieces, window.count, stream_flags | more, call.now());
     }
     if (n < 0) return done > begin ? static_cast<ssize_t>(done - begin) : n;
@@ -29,13 +29,14 @@ ssize_t try_send(LockedCall& call, const iovec* iov, int count, uint64_t done, u
   return static_cast<ssize_t>(done - begin);
 }
 
-ssize_t send_locked(LockedCall& call, const iovec* iov, int count, uint64_t asked, int flags) {
+/// kMoved: `done` bytes were taken before.
+ssize_t send_locked(LockedCall& call, const iovec* iov, int count, uint64_t asked, int flags, uint64_t& done) {
   SocketEntry& entry = call.entry();
   const bool blocks = (flags & MSG_DONTWAIT) == 0 && !entry.is_nonblocking.load(std::memory_order_relaxed);
   const Instant until = deadline_after(call.now(), entry.send_timeout_ns.load(std::memory_order_relaxed));
-  uint64_t done = 0;
   for (;;) {
     const ssize_t n = try_send(call, iov, count, done, asked, flags);
+    if (n == kMoved) return kMoved;
     if (n > 0) {
       done += static_cast<uint64_t>(n);
       call.stack().push(call.now());
@@ -45,33 +46,49 @@ ssize_t send_locked(LockedCall& call, const iovec* iov, int count, uint64_t aske
     if (!blocks) return done > 0 ? static_cast<ssize_t>(done) : -EAGAIN;
     const int waited = wait_for_level(call, EPOLLOUT, until, until == kNever);
     if (waited < 0) return done > 0 ? static_cast<ssize_t>(done) : waited;
-    if (!call.is_same() || call.stream() == nullptr) return done > 0 ? static_cast<ssize_t>(done) : -EBADF;
+    if (!call.is_same() || call.stream() == nullptr) return kMoved;
   }
 }
+
+/// The rest of a send whose connection became the kernel's under it. A signal is raised by the kernel.
+ssize_t send_in_kernel(int fd, const iovec* iov, int count, uint64_t done, int flags) {
+  for (;;) {
+    VectorWindow window(iov, count, done);
+    msghdr message{};
+    message.msg_iov = done == 0 ? const_cast<iovec*>(iov) : window.pieces;
+    message.msg_iovlen = static_cast<size_t>(done == 0 ? count : window.count);
+    const ssize_t n = blocking_call(SYS_sendmsg, fd, &message, flags);
+    if (n < 0) return done > 0 ? static_cast<ssize_t>(done) : n;
+    if (done == 0) return n;
+    done += static_cast<uint64_t>(n);
+    if (!window.has_more || static_cast<uint64_t>(n) < window.bytes) return static_cast<ssize_t>(done);
+  }
+}
+
+/// What only the kernel serves: a SYN with data.
+constexpr int kKernelFlags = MSG_FASTOPEN;
 
 }  // namespace
 
 ssize_t send_on(int fd, const iovec* iov, int count, int flags) {
-  if ((flags & MSG_FASTOPEN) != 0) return unserved(EOPNOTSUPP);
+  if ((flags & kKernelFlags) != 0 && !hand_over_if_ours(fd, stats::Counter::kernel_handed_over_call))
+    return unserved(EOPNOTSUPP);
   const ssize_t asked = vector_bytes(iov, count);
   if (asked < 0) return asked;
   ssize_t result;
+  uint64_t done = 0;
   for (;;) {
     const uint64_t word = fd_word(fd);
-    if (!is_tcp(word)) {
-      msghdr message{};
-      message.msg_iov = const_cast<iovec*>(iov);
-      message.msg_iovlen = static_cast<size_t>(count);
-      return blocking_call(SYS_sendmsg, fd, &message, flags);
-    }
+    if (!is_tcp(word)) return send_in_kernel(fd, iov, count, done, flags);
     LockedCall call(fd, word);
     if (!call) continue;
     if (call.stream() == nullptr) {
       const bool lost = call.entry().kind == SocketEntry::Kind::kLost;
-      if (lost) Runtime::instance().counters().add(stats::Counter::socket_lost);
+      if (lost && served_word(fd) != word) continue;
       result = lost ? -kLostError : -EPIPE;
     } else {
-      result = send_locked(call, iov, count, static_cast<uint64_t>(asked), flags);
+      result = send_locked(call, iov, count, static_cast<uint64_t>(asked), flags, done);
+      if (result == kMoved) continue;
     }
     break;
   }
@@ -81,7 +98,7 @@ ssize_t send_on(int fd, const iovec* iov, int count, int flags) {
 
 namespace {
 
-/// Control data with a meaning for TCP is none that is served here; what the kernel refuses is refused alike.
+/// Control data with a meaning for TCP is none that is served here: -EOPNOTSUPP; what the kernel refuses is refused alike.
 int check_control(const msghdr* message) {
   if (message->msg_controllen == 0) return 0;
   if (is_bad_range(message->msg_control, message->msg_controllen)) return -EFAULT;
@@ -90,15 +107,35 @@ int check_control(const msghdr* message) {
     const auto at = static_cast<size_t>(reinterpret_cast<const char*>(c) - control);
     if (c->cmsg_len < sizeof *c || c->cmsg_len > message->msg_controllen - at) return -EINVAL;
     if (c->cmsg_level != SOL_SOCKET || c->cmsg_type == SCM_RIGHTS || c->cmsg_type == SCM_CREDENTIALS) continue;
-    return unserved(EINVAL);
+    return -EOPNOTSUPP;
   }
   return 0;
+}
+
+/// Descriptors of ours that travel in `message` are the kernel's when they arrive, and stay so if they are not connected
+/// yet: two processes cannot both serve one.
+void hand_over_passed(const msghdr* message) {
+  if (!any_entry_made() || is_bad_range(message, sizeof *message) || message->msg_controllen == 0) return;
+  if (is_bad_range(message->msg_control, message->msg_controllen)) return;
+  for (cmsghdr* c = CMSG_FIRSTHDR(message); c != nullptr; c = CMSG_NXTHDR(const_cast<msghdr*>(message), c)) {
+    if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS || c->cmsg_len < CMSG_LEN(0)) continue;
+    for (size_t at = 0; at + sizeof(int) <= c->cmsg_len - CMSG_LEN(0); at += sizeof(int)) {
+      int fd;
+      std::memcpy(&fd, CMSG_DATA(c) + at, sizeof fd);
+      leave_to_kernel(fd, stats::Counter::kernel_handed_over_passed);
+    }
+  }
 }
 
 ssize_t send_message(int fd, const msghdr* message, int flags) {
   if (const int error = check_message(message); error < 0) return error;
   if (message->msg_name != nullptr && is_bad_range(message->msg_name, message->msg_namelen)) return -EFAULT;
-  if (const int error = check_control(message); error < 0) return error;
+  if (const int error = check_control(message); error == -EOPNOTSUPP) {
+    if (!hand_over_if_ours(fd, stats::Counter::kernel_handed_over_call)) return unserved(EINVAL);
+    return blocking_call(SYS_sendmsg, fd, message, flags);
+  } else if (error < 0) {
+    return error;
+  }
   return send_on(fd, message->msg_iov, static_cast<int>(message->msg_iovlen), flags);
 }
 
@@ -188,12 +225,19 @@ ssize_t tto_sendto(int fd, const void* buffer, size_t bytes, int flags, const so
 }
 
 ssize_t tto_sendmsg(int fd, const msghdr* message, int flags) {
-  if (!is_tcp(fd_word(fd))) return posix(blocking_call(SYS_sendmsg, fd, message, flags));
+  if (!is_tcp(fd_word(fd))) {
+    hand_over_passed(message);
+    return posix(blocking_call(SYS_sendmsg, fd, message, flags));
+  }
   return posix(send_message(fd, message, flags));
 }
 
 int tto_sendmmsg(int fd, mmsghdr* messages, unsigned count, int flags) {
-  if (!is_tcp(fd_word(fd))) return static_cast<int>(posix(blocking_call(SYS_sendmmsg, fd, messages, count, flags)));
+  if (!is_tcp(fd_word(fd))) {
+    const bool has_messages = count <= 1024 && !is_bad_range(messages, count * sizeof *messages);
+    for (unsigned i = 0; has_messages && i < count; ++i) hand_over_passed(&messages[i].msg_hdr);
+    return static_cast<int>(posix(blocking_call(SYS_sendmmsg, fd, messages, count, flags)));
+  }
   return static_cast<int>(posix(send_messages(fd, messages, count, flags)));
 }
 

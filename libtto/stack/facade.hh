@@ -16,7 +16,10 @@ inline bool is_accelerated(int fd) {
 }
 inline bool is_internal(int fd) { return is_internal_fd(fd); }
 
-/// Counts a request on an accelerated descriptor that is not served; returns -1 with `error` in errno.
+/// Hands `fd` over to the kernel for a call that only the kernel serves; a socket that is not connected yet stays there
+/// for good. False: it stays ours.
+bool leave_to_kernel(int fd);
+/// Counts a request on an accelerated descriptor that is not served and could not be handed over; returns -1 with `error` in errno.
 int unserved(int error);
 /// libc closed `fd` without asking us (fclose): takes it out of the books. Before the close.
 class ClosedByLibc {
@@ -26,7 +29,7 @@ class ClosedByLibc {
   void done();
 
  private:
-  uint64_t word_;
+  uint64_t word_ = 0;
 };
 
 /// Around a fork, in every process that has sockets; nothing without.
@@ -34,10 +37,12 @@ void before_fork();
 void after_fork_parent();
 void after_fork_child();
 
-/// Around the end: connections get their last bytes and FIN on the wire, for a bounded time.
+/// Before the end: connections are handed over, the kernel sends their last bytes and ends them.
 void before_exit();
-/// A new program takes this process's descriptors over: counts the accelerated ones that it will find unconnected.
+/// A new program takes this process's place, or (spawn) is started beside it with its descriptors: connections are handed
+/// over, all of them or those without close-on-exec.
 void before_exec();
+void before_spawn();
 
 // --- signals -----------------------------------------------------------------------------------------------------------
 /// True: the handler runs later, when the lock is released.

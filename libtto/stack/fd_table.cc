@@ -27,6 +27,8 @@ StackLock& api_lock() { return *reinterpret_cast<StackLock*>(g_lock_storage); }
 
 bool any_entry_made() { return g_entry_count != 0; }
 
+uint32_t entry_count() { return g_entry_count; }
+
 SocketEntry& entry_at(uint32_t index) {
   const uint32_t i = index - 1;
   return g_chunks[i / kChunkEntries][i % kChunkEntries];
@@ -78,6 +80,10 @@ void free_entry(SocketEntry& e) {
   e.send_timeout_ns.store(0, std::memory_order_relaxed);
   e.receive_lowat.store(1, std::memory_order_relaxed);
   e.backlog = 0;
+  e.shared_forks = 0;
+  e.is_shared_for_good = false;
+  e.inherited_page = nullptr;
+  e.inherited_doorbell = -1;
   e.remembered_count = 0;
   e.next_free = g_free;
   g_free = &e;

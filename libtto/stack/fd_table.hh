@@ -28,6 +28,7 @@ namespace tto::stack {
 
 class Stack;
 class EpollSet;
+struct SharingPage;
 
 enum class Path : uint8_t { kNone = 0, kKernel = 1, kTcp = 2, kPair = 3, kEpoll = 8, kInternal = 15 };
 
@@ -68,7 +69,7 @@ struct SocketEntry {
     kListening,  // the kernel listens; whether we do too is decided by the first accept, poll or epoll registration
     kStream,     // stream is set
     kListener,   // listener is set, the placeholder listens as well
-    kLost,       // of a forked child: the connection lives on in the parent only
+    kLost,       // of a forked child: the parent has the connection until it is asked for it (sharing.hh)
   };
 
   std::atomic<Stack*> stack{nullptr};
@@ -87,6 +88,10 @@ struct SocketEntry {
   std::atomic<int64_t> receive_timeout_ns{0}, send_timeout_ns{0};  // 0: none
   std::atomic<uint32_t> receive_lowat{1};
   int backlog = 0;
+  uint64_t shared_forks = 0;          // which forks' children may hold it
+  bool is_shared_for_good = false;    // there is no telling
+  SharingPage* inherited_page = nullptr;  // kLost: whom to ask
+  int inherited_doorbell = -1;
   IntrusiveList interests;        // epoll registrations
   static constexpr int kMaxRemembered = 20;
   int remembered_count = 0;
@@ -98,6 +103,9 @@ StackLock& api_lock();
 
 /// False: this process never made a TCP socket through us.
 bool any_entry_made();
+
+/// Entries ever made: indices 1 to this.
+uint32_t entry_count();
 
 /// The entry a word names; never null for a word with an index.
 SocketEntry& entry_at(uint32_t index);

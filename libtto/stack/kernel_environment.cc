@@ -146,6 +146,10 @@ void KernelEnvironment::release_listener(uint64_t grant_id) {
   (void)helper.release_now(item);  // late: the port becomes free a little after the close
 }
 
+void KernelEnvironment::inject(uint64_t handover_id, std::span<const uint8_t> packet) {
+  (void)helper.inject(handover_id, packet);  // without ttod it is as if lost on the way
+}
+
 void KernelEnvironment::refresh(Instant now) {
   net.refresh();
   if (!helper.is_connected()) return;

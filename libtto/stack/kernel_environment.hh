@@ -38,9 +38,11 @@ class KernelEnvironment final : public Environment {
   Expected<Resolved, stats::Counter> resolve(const RouteQuery& query);
   uint64_t generation() override { return net.generation() + nic_generation_; }
   void release_flow(const device::FlowKey& key, int ifindex, uint64_t grant_id, uint32_t iss) override;
+  void forget_flow(uint64_t grant_id) override { tuples_.forget(grant_id); }
   bool keep_flow(uint64_t grant_id, uint32_t next_seq) override;
   Instant next_event() override;
   void release_listener(uint64_t grant_id) override;
+  void inject(uint64_t handover_id, std::span<const uint8_t> packet) override;
   void refresh(Instant now) override;
   port::FramePort& observed_port(port::FramePort& port, memory::FramePool& pool, Instant now) override;
 

@@ -22,6 +22,10 @@ class PollWatcher final : public socket::Watcher {
   /// What poll() would report, apart from the caller's interest.
   uint32_t level() const;
   void watch();
+  /// The connection was handed over: `fd` is to be asked of the kernel.
+  bool is_moved(int fd) const {
+    return set == nullptr && entry->generation != generation && path_of(fd_word(fd)) == Path::kKernel;
+  }
 };
 
 struct PollBlock {

@@ -9,12 +9,14 @@
 
 #include "libtto/base/fd_map.hh"
 #include "libtto/stack/clock.hh"
+#include "libtto/stack/sharing.hh"
 #include "libtto/stack/stack_impl.hh"
 
 namespace tto::stack {
 namespace {
 
 constexpr size_t kStackBytes = 256 * 1024;  // thread-local storage of the application's libraries lies in it too
+constexpr Duration kParkedWithChildren = seconds(1);
 constexpr int64_t kMaxTickFactor = 8;       // while the leader sleeps and nothing happens, looking less often will do
 
 class Progress {
@@ -23,6 +25,7 @@ class Progress {
 
   [[noreturn]] void run() {
     while (true) {
+      serve_sharing_requests();
       stack_.lock().lock();
       if (is_unused()) {
         park();
@@ -53,6 +56,7 @@ class Progress {
   void park() {
     list_.parked.store(1, std::memory_order_relaxed);
     stack_.lock().unlock();
+    if (has_living_children()) return sleep(-1, kParkedWithChildren);  // one may ask for what is gone
     sys::futex(reinterpret_cast<uint32_t*>(&list_.parked), FUTEX_WAIT | FUTEX_PRIVATE_FLAG, 1);
   }
 
@@ -67,7 +71,7 @@ class Progress {
     stack_.counters().add_owned(stats::Counter::progress_takeover);
     list_.leader = nullptr;
     list_.progress_thread_leads = true;
-    while (list_.progress_thread_leads && !is_unused()) {
+    while (list_.progress_thread_leads && !is_unused() && !has_sharing_requests()) {
       const Instant now = read_clock();
       stack_.run_once(now);
       const uint64_t progress = stack_.progress_count();

@@ -14,6 +14,8 @@
 #include "libtto/stack/process_page.hh"
 #include "libtto/stack/progress_thread.hh"
 #include "libtto/stack/runtime_state.hh"
+#include "libtto/stack/sharing.hh"
+#include "libtto/stack/stack_impl.hh"
 #include "libtto/stack/waiting.hh"
 
 namespace tto::stack {
@@ -157,6 +159,7 @@ stats::Counter RunningStack::start(int any_tcp_socket, std::atomic<uint64_t>* wo
   binding.wait_fd = wait_fd;
   stack.reset(new (std::nothrow) Stack(config_from_environment(), binding, environment, words));
   if (stack == nullptr || !start_progress_thread(*stack)) return stats::Counter::kernel_no_resource;
+  make_sharing_page(stack->impl().waiters.progress_wake_fd);
   show_region(page, region_fd);
   environment.set_page(page);
   return stats::Counter::kCount;

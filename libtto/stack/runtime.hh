@@ -35,7 +35,11 @@ class Runtime {
   /// The lease for a listener (already listening in the kernel): fills grant_id, the sysctls' part of config, and limits.
   /// Same return. Under the stack's lock, which the caller keeps until its listener is there: SYNs are steered here from now on.
   stats::Counter prepare_listen(Stack& stack, int placeholder, Stack::ListenRequest& out);
-
+  /// Makes the connection the kernel's, in the open file that `placeholder` names. Under the stack's lock; system calls
+  /// and a word with ttod: some 100 us, and the time to copy both queues. kRefused: nothing changed.
+  HandoverResult hand_over(Stack& stack, socket::StreamSocket& stream, int placeholder, Instant now);
+  /// The same for a connection whose descriptor is closed: the kernel finishes it. False: it stays ours.
+  bool hand_over_orphan(Stack& stack, socket::StreamSocket& stream, Instant now);
 
   /// The counters; those of a private page before start() has made the stats page.
   stats::Counters& counters();

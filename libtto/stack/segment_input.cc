@@ -26,6 +26,7 @@ void Stack::Impl::on_completion(ReceiveCompletion& c, Instant now) {
 void Stack::Impl::on_flow_segment(ReceiveCompletion& c, Instant now) {
   Socket* s = socket_of(c.cookie);
   if (s == nullptr) return reply_with_reset(c, now);
+  if (s->phase_ == Phase::kDeparted) return inject_arrival(*s, c);
   if (s->phase_ == Phase::kHalfOpen && s->listener_->is_full() && (c.segment.flags & (wire::kSyn | wire::kRst)) == 0) {
     // No place to accept it into: as if lost. The SYN-ACK comes again, and with it the final ACK (R19).
     counters.add_owned(stats::Counter::accept_queue_full);
@@ -163,7 +164,7 @@ void Stack::Impl::reply_with_reset(const ReceiveCompletion& c, Instant now) {
 
 void Stack::Impl::on_icmp(const ReceiveCompletion& c, Instant now) {
   Socket* s = socket_of(c.cookie);
-  if (s == nullptr) return;
+  if (s == nullptr || s->phase_ == Phase::kDeparted) return;
   const IcmpMeaning meaning = meaning_of_icmp(c.icmp.is_v6, c.icmp.type, c.icmp.code);
   if (meaning.is_path_mtu) {
     if (c.icmp.mtu_bytes != 0) s->connection_.on_path_mtu(c.icmp.mtu_bytes, c.icmp.quoted_seq, now);

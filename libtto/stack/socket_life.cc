@@ -30,7 +30,7 @@ const tto_helper_nic* Stack::Impl::nic_of(const device::PathHeaders& path) const
 /// A slot, a flow entry bound to it, and queues that are not started yet. Null: no room.
 Stack::Impl::Socket* Stack::Impl::new_socket(const device::FlowKey& key, const device::PathHeaders& path, Instant now) {
   uint32_t slot = slots.take();
-  if (slot == memory::kNoSlot && evict_time_wait()) slot = slots.take();
+  if (slot == memory::kNoSlot && (evict_departed() || evict_time_wait())) slot = slots.take();
   if (slot == memory::kNoSlot) return nullptr;
   Socket* s = sockets.make(slot);
   if (s == nullptr) {
@@ -39,7 +39,7 @@ Stack::Impl::Socket* Stack::Impl::new_socket(const device::FlowKey& key, const d
   }
   s->init(&shared, slot);
   s->flow_ = device.bind_flow(key, cookie_of(s->life_, slot), slot);
-  if (!s->flow_ && evict_time_wait()) s->flow_ = device.bind_flow(key, cookie_of(s->life_, slot), slot);
+  if (!s->flow_ && (evict_departed() || evict_time_wait())) s->flow_ = device.bind_flow(key, cookie_of(s->life_, slot), slot);
   if (!s->flow_) {
     slots.free(slot);
     return nullptr;
@@ -112,6 +112,7 @@ void Stack::Impl::free_retired() {
 
 /// With the tuple: its lease serves another connection, or goes back to ttod.
 void Stack::Impl::free_socket(Socket& s) {
+  if (s.phase_ == Phase::kDeparted) return discard(s);  // the tuple went with it
   const tcp::Connection& c = s.connection_;
   const bool is_over = c.state() == tcp::State::kClosed && c.fin_acked() && c.events().peer_closed;
   const bool is_kept =
@@ -137,6 +138,12 @@ void Stack::Impl::discard(Socket& s) {
   s.life_ = life + 1;
   slots.free(slot);
   --live_sockets;
+}
+
+bool Stack::Impl::evict_departed() {
+  IntrusiveNode* oldest = departed.first();
+  if (oldest != nullptr) free_socket(*socket_at(oldest));
+  return oldest != nullptr;
 }
 
 bool Stack::Impl::evict_time_wait() {

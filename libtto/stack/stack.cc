@@ -73,7 +73,9 @@ socket::StreamSocket* Stack::connect(const ConnectRequest& request, Instant now,
   StreamOffset after_old = 0;
   if (const device::FlowId flow = i.device.find_flow(key); flow && flow.index < config_.device.flow_capacity) {
     Impl::Socket* old = i.sockets.find(i.slot_of_flow[flow.index]);
-    if (old != nullptr && old->flow_ == flow && old->phase_ == Impl::Phase::kOrphan &&
+    if (old != nullptr && old->flow_ == flow && old->phase_ == Impl::Phase::kDeparted) {
+      i.free_socket(*old);
+    } else if (old != nullptr && old->flow_ == flow && old->phase_ == Impl::Phase::kOrphan &&
         old->connection_.state() == tcp::State::kTimeWait) {
       after_old = old->connection_.snd_nxt();
       i.free_socket(*old);
@@ -159,6 +161,19 @@ void Stack::close_listener(socket::ListenSocket* listener, Instant now) {
   l->in_use = false;
   ++l->life;
   while (i.listener_count > 0 && !i.listeners.find(i.listener_count - 1)->in_use) --i.listener_count;
+}
+
+HandoverResult Stack::hand_over(socket::StreamSocket& stream, HandoverTarget& target, Instant now) {
+  return impl_->hand_over(stream, target, now);
+}
+
+socket::StreamSocket* Stack::next_unfinished(uint32_t from) {
+  for (uint32_t i = from; i < impl_->sockets.capacity(); ++i) {
+    Impl::Socket* s = impl_->sockets.find(i);
+    if (s == nullptr || s->phase_ == Impl::Phase::kFree || s->phase_ == Impl::Phase::kDeparted) continue;
+    if (s->connection_.state() != tcp::State::kClosed && s->connection_.state() != tcp::State::kTimeWait) return s;
+  }
+  return nullptr;
 }
 
 bool Stack::check_consistency() const {

@@ -17,6 +17,7 @@
 #include "libtto/device/device.hh"
 #include "libtto/socket/listen_socket.hh"
 #include "libtto/socket/stream_socket.hh"
+#include "libtto/stack/handover.hh"
 #include "libtto/stack/stack_lock.hh"
 #include "libtto/stats/counters.hh"
 #include "libtto/tcp/connection.hh"
@@ -67,11 +68,15 @@ class Environment {
   /// The connection that this grant was for is over for both sides; `next_seq` is what it would have sent next. True: the
   /// tuple is kept for another one. False: release it.
   virtual bool keep_flow(uint64_t /*grant_id*/, uint32_t /*next_seq*/) { return false; }
+  /// The flow went with a handover: its grant is no longer ours.
+  virtual void forget_flow(uint64_t /*grant_id*/) {}
   /// When refresh() has something to do even if nothing happens.
   virtual Instant next_event() { return kNever; }
   /// The listener is gone. Waits, with a bound, until nobody but the application holds its socket: it may bind the same
   /// port again at once.
   virtual void release_listener(uint64_t grant_id) = 0;
+  /// Gives an IP packet (from its IP header on, checksums to be made) to the kernel socket that took a connection over.
+  virtual void inject(uint64_t /*handover_id*/, std::span<const uint8_t> /*packet*/) {}
   /// Housekeeping: sends what is queued, takes netlink news and helper events. Never blocks. Called at most every ms.
   virtual void refresh(Instant now) = 0;
   /// The port that frames pass from now on: `port`, or one in front of it that records them. Called about every ms while
@@ -133,6 +138,13 @@ class Stack {
   };
   socket::ListenSocket* listen(const ListenRequest& request, stats::Counter* reason);
   void close_listener(socket::ListenSocket* listener, Instant now);
+
+  /// Makes a connection of an application, or one that it has closed, the kernel's. After kDone the caller forgets
+  /// `stream`; its watchers were not told. A turn should come first, so that little is under way.
+  HandoverResult hand_over(socket::StreamSocket& stream, HandoverTarget& target, Instant now);
+
+  /// A connection in slot `from` or after that the peer does not know to be over; null: no more.
+  socket::StreamSocket* next_unfinished(uint32_t from);
 
   uint64_t progress_count() const { return progress_count_; }  // turns so far: "has anyone progressed?"
   /// In a forked child: the rings, the region and the descriptors belong to the parent; nothing of ours runs again.

@@ -6,6 +6,8 @@
 #include "libtto/stack/stack.hh"
 #include "libtto/stack/timer_wheel.hh"
 #include "libtto/stack/wait_list.hh"
+#include "libtto/wire/frame.hh"
+#include "libtto/wire/tcp_flags.hh"
 
 namespace tto::stack {
 
@@ -64,6 +66,29 @@ struct Stack::Impl {
   const tto_helper_nic* nic_of(const device::PathHeaders& path) const;
   void resolve_again(Socket& s, Instant now);
 
+  // handover.cc: connections to the kernel.
+  struct HandoverPlan {
+    tto_connection_record record{};
+    tto_helper_release_item flow{};
+    tto_helper_restore restore{};
+    RepairWindow window;
+    StreamOffset read = 0, receive_end = 0;                // unread
+    StreamOffset send_begin = 0, sent_end = 0, send_end = 0;  // sent and not acknowledged; not sent
+    bool is_fin_acked = false;
+  };
+  HandoverResult hand_over(Socket& s, HandoverTarget& target, Instant now);
+  void drain_transmit(Instant now);
+  HandoverPlan plan_handover(const Socket& s, Instant now) const;
+  template <typename Take>
+  bool for_each_piece(memory::FrameHandle head, StreamOffset begin, StreamOffset end, Take take);
+  bool restore_queues(Socket& s, const HandoverPlan& p, HandoverTarget& target);
+  void finish_halves(const Socket& s, const HandoverPlan& p, uint64_t id, HandoverTarget& target);
+  void depart(Socket& s, uint64_t id, Instant now);
+  bool evict_departed();
+  // handover_inject.cc
+  void inject(const wire::FourTuple& tuple, uint64_t id, wire::FrameHeaders& headers, std::span<const uint8_t> payload);
+  void inject_arrival(const Socket& s, const device::ReceiveCompletion& completion);
+
   static uint64_t cookie_of(uint32_t life, uint32_t index) { return uint64_t{life} << 32 | index; }
   static Socket* socket_at(IntrusiveNode* node) { return static_cast<socket::SocketLink*>(node)->socket; }
 
@@ -85,6 +110,7 @@ struct Stack::Impl {
   size_t live_sockets = 0;
   IntrusiveList to_publish;
   IntrusiveList retired;
+  IntrusiveList departed;   // handed over lately, oldest first
   IntrusiveList time_wait;  // orphans in TIME-WAIT, oldest first
   Instant refreshed_at{};
   Instant observed_at{};

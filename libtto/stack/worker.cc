@@ -60,9 +60,13 @@ size_t Stack::Impl::expire(Instant now) {
   while (expired < kMaxExpirationsPerTurn) {
     TimerWheel::Timer* timer = wheel.take_expired(now);
     if (timer == nullptr) return expired;
+    ++expired;
+    if (timer->socket->phase_ == Phase::kDeparted) {
+      free_socket(*timer->socket);
+      continue;
+    }
     timer->socket->connection().on_deadline(now);
     after_change(*timer->socket, now);
-    ++expired;
   }
   has_more_work = true;
   return expired;
@@ -100,7 +104,7 @@ void Stack::Impl::housekeep(Instant now) {
   }
   for (size_t n = 0; resolve_cursor < sockets.capacity() && n < kMaxResolvesPerTurn; ++resolve_cursor) {
     Socket* s = sockets.find(resolve_cursor);
-    if (s == nullptr || s->phase_ == Phase::kFree) continue;
+    if (s == nullptr || s->phase_ == Phase::kFree || s->phase_ == Phase::kDeparted) continue;
     resolve_again(*s, now);
     ++n;
   }

@@ -41,6 +41,10 @@ class FakeEnvironment final : public Environment {
     return keeps_flows;
   }
   void release_listener(uint64_t grant_id) override { released_listeners.push_back(grant_id); }
+  void inject(uint64_t id, std::span<const uint8_t> packet) override {
+    injected_into = id;
+    injected.emplace_back(packet.begin(), packet.end());
+  }
   void refresh(Instant) override {}
 
   uint64_t generation_ = 1;
@@ -54,6 +58,8 @@ class FakeEnvironment final : public Environment {
   bool keeps_flows = false;
   std::vector<Kept> kept;
   std::vector<uint64_t> released_listeners;
+  uint64_t injected_into = 0;
+  std::vector<std::vector<uint8_t>> injected;  // IP packets
 
  private:
   int host_;
