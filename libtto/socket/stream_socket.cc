@@ -26,6 +26,10 @@ StreamSocket::StreamSocket() {
 }
 
 void StreamSocket::touch() {
+  if (is_riding_) {
+    is_riding_ = false;
+    dirty_link_.unlink();
+  }
   if (!dirty_link_.is_linked()) shared_->dirty.push_back(dirty_link_);
 }
 

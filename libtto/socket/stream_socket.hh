@@ -223,7 +223,9 @@ class StreamSocket {
   uint64_t rx_aggregates_ = 0, rx_refused_ = 0;
 
   ListenSocket* listener_ = nullptr;  // kHalfOpen, kAcceptable
-  SocketLink dirty_link_;             // shared_->dirty, or the stack's list of those to publish
+  SocketLink dirty_link_;   // shared_->dirty, or the stack's lists of those to publish and of riding acknowledgements
+  bool is_riding_ = false;  // in the latter
+  Instant ride_until_{};    // 0: no acknowledgement waits for a segment to ride on
   SocketLink starved_link_;
   SocketLink queue_link_;  // of the listener, or the stack's TIME-WAIT list
   SocketTimer timer_;

@@ -136,9 +136,9 @@ int accept_on(int fd, sockaddr* address, socklen_t* bytes, int flags);
 ssize_t receive_on(int fd, const iovec* iov, int count, int flags);
 ssize_t send_on(int fd, const iovec* iov, int count, int flags);
 
-/// Applies what the application set on the placeholder to a new connection's configuration.
-void read_placeholder(int fd, bool is_v6, tcp::ConnectionConfig& config, uint32_t& send_bytes, uint32_t& receive_bytes);
-void apply_placeholder(int fd, SocketEntry& entry, socket::StreamSocket& stream);
+/// Applies what the application set on the placeholder to a new connection's configuration, which has the defaults.
+void read_placeholder(int fd, const SocketEntry& entry, tcp::ConnectionConfig& config, uint32_t& send_bytes, uint32_t& receive_bytes);
+void apply_placeholder(int fd, SocketEntry& entry);
 void remember_option(SocketEntry& entry, int level, int name, const void* value, socklen_t bytes);
 void replay_options(const SocketEntry& from, SocketEntry& to, int to_fd);
 /// Whether an accelerated socket serves the option at all.

@@ -62,8 +62,12 @@ bool has_file_flag(int fd, int flag) {
 
 /// Starts our own active open on an undecided socket; kCount if it is on its way, else why not. `is_taken`: a connection of
 /// ours has this tuple. The kernel, which does not know it, must not be asked either: its SYN would go to that connection.
-stats::Counter open_stream(int fd, uint64_t word, const Runtime::Connect& wish, bool& is_taken) {
+stats::Counter open_stream(int fd, uint64_t word, Runtime::Connect& wish, bool& is_taken) {
   SocketEntry& entry = entry_at(FdWordParts::of(word).index);
+  // Every call that could have changed it came by here, but those of another process.
+  wish.is_unbound = !entry.is_bound && !entry.is_shared;
+  wish.has_options = entry.remembered_count > 0 || entry.is_shared;
+  wish.is_v6_socket = entry.is_v6;
   if (entry.is_unservable || has_file_flag(fd, O_ASYNC)) return stats::Counter::kernel_bad_socket;
   Runtime& runtime = Runtime::instance();
   stats::Counter reason = stats::Counter::kernel_no_resource;
@@ -78,7 +82,7 @@ stats::Counter open_stream(int fd, uint64_t word, const Runtime::Connect& wish, 
     is_taken = stack->has_live_flow(request.tuple);
   }
   if (reason != stats::Counter::kCount) return reason;
-  read_placeholder(fd, entry.is_v6, request.config, request.send_buffer_bytes, request.receive_buffer_bytes);
+  read_placeholder(fd, entry, request.config, request.send_buffer_bytes, request.receive_buffer_bytes);
 
   StackLockGuard guard(api_lock());
   if (fd_word(fd) != word) return stats::Counter::kernel_bad_socket;
@@ -92,7 +96,7 @@ stats::Counter open_stream(int fd, uint64_t word, const Runtime::Connect& wish, 
   entry.is_connecting = true;
   entry.is_nonblocking.store(has_file_flag(fd, O_NONBLOCK), std::memory_order_relaxed);
   stream->set_fd(fd);
-  apply_placeholder(fd, entry, *stream);
+  apply_placeholder(fd, entry);
   entry.stack.store(stack, std::memory_order_release);
   reassign_all(entry, fd, Path::kTcp, stats::Counter::kCount);
   move_interests_to_user(entry);

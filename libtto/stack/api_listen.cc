@@ -68,7 +68,7 @@ stats::Counter open_listener(int fd, uint64_t word) {
   StackLockGuard stack_guard(stack->lock());
   reason = runtime.prepare_listen(*stack, fd, request);
   if (reason != stats::Counter::kCount) return reason;
-  read_placeholder(fd, entry.is_v6, request.config, request.send_buffer_bytes, request.receive_buffer_bytes);
+  read_placeholder(fd, entry, request.config, request.send_buffer_bytes, request.receive_buffer_bytes);
   socket::ListenSocket* listener = stack->listen(request, &reason);
   if (listener == nullptr) return reason;
   const int flags = sys::fcntl(fd, F_GETFL);
@@ -131,7 +131,7 @@ int accept_stream(int listener_fd, uint64_t word, sockaddr* address, socklen_t* 
   stream->set_fd(fd);
   if (call.entry().remembered_count > 0) {
     replay_options(call.entry(), *fresh, fd);
-    apply_placeholder(fd, *fresh, *stream);
+    apply_placeholder(fd, *fresh);
   }
   fresh->stack.store(&call.stack(), std::memory_order_release);
   assign(fd, Path::kTcp, fresh, stats::Counter::kCount);
@@ -261,6 +261,10 @@ int tto_bind(int fd, const sockaddr* address, socklen_t bytes) {
   // The placeholder of an accepted connection is not bound, and must not become so.
   const uint64_t word = fd_word(fd);
   if (is_tcp(word) && !is_bad_range(address, bytes) && !is_bound(fd)) return static_cast<int>(posix(-EINVAL));
+  if (is_undecided(word)) {
+    StackLockGuard guard(api_lock());
+    if (fd_word(fd) == word) entry_at(FdWordParts::of(word).index).is_bound = true;
+  }
   return static_cast<int>(posix(sys::bind(fd, address, bytes)));
 }
 

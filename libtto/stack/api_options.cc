@@ -4,6 +4,7 @@
 #include <netinet/in.h>
 #include <sys/time.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstring>
 
@@ -168,22 +169,35 @@ void apply_option(int fd, SocketEntry& entry, int level, int name) {
 
 bool is_served_option(int level, int name) { return service_of(level, name) != Service::kRefused; }
 
-void read_placeholder(int fd, bool, tcp::ConnectionConfig& config, uint32_t& send_bytes, uint32_t& receive_bytes) {
-  config.nodelay = placeholder_int(fd, IPPROTO_TCP, TCP_NODELAY) != 0;
-  config.cork = placeholder_int(fd, IPPROTO_TCP, TCP_CORK) != 0;
-  config.syn_retries = static_cast<uint8_t>(placeholder_int(fd, IPPROTO_TCP, TCP_SYNCNT, 6));
-  config.user_timeout = milliseconds(placeholder_int(fd, IPPROTO_TCP, TCP_USER_TIMEOUT));
-  config.keepalive = placeholder_int(fd, SOL_SOCKET, SO_KEEPALIVE) != 0;
-  config.keepalive_idle = seconds(placeholder_int(fd, IPPROTO_TCP, TCP_KEEPIDLE, 7200));
-  config.keepalive_interval = seconds(placeholder_int(fd, IPPROTO_TCP, TCP_KEEPINTVL, 75));
-  config.keepalive_probes = static_cast<uint8_t>(placeholder_int(fd, IPPROTO_TCP, TCP_KEEPCNT, 9));
-  const int fin_timeout = placeholder_int(fd, IPPROTO_TCP, TCP_LINGER2, 60);
-  if (fin_timeout > 0) config.fin_timeout = seconds(fin_timeout);
-  char congestion[16] = {};
-  socklen_t bytes = sizeof congestion;
-  if (sys::getsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, congestion, &bytes) == 0 &&
-      std::strncmp(congestion, "reno", sizeof congestion) == 0)
-    config.congestion = tcp::ConnectionConfig::Congestion::kReno;
+namespace {
+
+void read_tcp_option(int fd, int name, tcp::ConnectionConfig& config) {
+  const auto value = [&](int fallback) { return placeholder_int(fd, IPPROTO_TCP, name, fallback); };
+  switch (name) {
+    case TCP_NODELAY: config.nodelay = value(0) != 0; break;
+    case TCP_CORK: config.cork = value(0) != 0; break;
+    case TCP_SYNCNT: config.syn_retries = static_cast<uint8_t>(value(6)); break;
+    case TCP_USER_TIMEOUT: config.user_timeout = milliseconds(value(0)); break;
+    case TCP_KEEPIDLE: config.keepalive_idle = seconds(value(7200)); break;
+    case TCP_KEEPINTVL: config.keepalive_interval = seconds(value(75)); break;
+    case TCP_KEEPCNT: config.keepalive_probes = static_cast<uint8_t>(value(9)); break;
+    case TCP_LINGER2:
+      if (const int fin_timeout = value(60); fin_timeout > 0) config.fin_timeout = seconds(fin_timeout);
+      break;
+    case TCP_CONGESTION: {
+      char congestion[16] = {};
+      socklen_t bytes = sizeof congestion;
+      if (sys::getsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, congestion, &bytes) != 0) break;
+      const bool is_reno = std::strncmp(congestion, "reno", sizeof congestion) == 0;
+      using Congestion = tcp::ConnectionConfig::Congestion;
+      config.congestion = is_reno ? Congestion::kReno : Congestion::kCubic;
+      break;
+    }
+    default: break;
+  }
+}
+
+void read_buffer_sizes(int fd, uint32_t& send_bytes, uint32_t& receive_bytes) {
   // Sizes that the application did not set are the stack's to choose, and to let grow.
   constexpr int kBufLock = 72, kSendLocked = 1, kReceiveLocked = 2;  // SO_BUF_LOCK
   const int locked = placeholder_int(fd, SOL_SOCKET, kBufLock);
@@ -192,16 +206,42 @@ void read_placeholder(int fd, bool, tcp::ConnectionConfig& config, uint32_t& sen
     receive_bytes = static_cast<uint32_t>(placeholder_int(fd, SOL_SOCKET, SO_RCVBUF, 131072));
 }
 
-void apply_placeholder(int fd, SocketEntry& entry, socket::StreamSocket& stream) {
-  entry.receive_timeout_ns.store(placeholder_timeout_ns(fd, SO_RCVTIMEO), std::memory_order_relaxed);
-  entry.send_timeout_ns.store(placeholder_timeout_ns(fd, SO_SNDTIMEO), std::memory_order_relaxed);
+constexpr int kTcpOptionsRead[] = {TCP_NODELAY,  TCP_CORK,    TCP_SYNCNT,  TCP_USER_TIMEOUT, TCP_KEEPIDLE,
+                                   TCP_KEEPINTVL, TCP_KEEPCNT, TCP_LINGER2, TCP_CONGESTION};
+
+}  // namespace
+
+void read_placeholder(int fd, const SocketEntry& entry, tcp::ConnectionConfig& config, uint32_t& send_bytes,
+                      uint32_t& receive_bytes) {
+  if (entry.is_shared) {  // what another process set is remembered nowhere
+    for (const int name : kTcpOptionsRead) read_tcp_option(fd, name, config);
+    config.keepalive = placeholder_int(fd, SOL_SOCKET, SO_KEEPALIVE) != 0;
+    read_buffer_sizes(fd, send_bytes, receive_bytes);
+    return;
+  }
+  bool has_sizes = false;
+  for (int i = 0; i < entry.remembered_count; ++i) {
+    const RememberedOption& o = entry.remembered[i];
+    if (o.level == IPPROTO_TCP) read_tcp_option(fd, o.name, config);
+    if (o.level != SOL_SOCKET) continue;
+    if (o.name == SO_KEEPALIVE) config.keepalive = placeholder_int(fd, SOL_SOCKET, SO_KEEPALIVE) != 0;
+    has_sizes = has_sizes || o.name == SO_SNDBUF || o.name == SO_RCVBUF || o.name == SO_SNDBUFFORCE ||
+                o.name == SO_RCVBUFFORCE || o.name == SO_BUF_LOCK;
+  }
+  if (has_sizes) read_buffer_sizes(fd, send_bytes, receive_bytes);
+}
+
+void apply_placeholder(int fd, SocketEntry& entry) {
+  if (entry.is_shared) {
+    entry.receive_timeout_ns.store(placeholder_timeout_ns(fd, SO_RCVTIMEO), std::memory_order_relaxed);
+    entry.send_timeout_ns.store(placeholder_timeout_ns(fd, SO_SNDTIMEO), std::memory_order_relaxed);
+  }
   for (int i = 0; i < entry.remembered_count; ++i)
     apply_option(fd, entry, entry.remembered[i].level, entry.remembered[i].name);
-  (void)stream;
 }
 
 void remember_option(SocketEntry& entry, int level, int name, const void* value, socklen_t bytes) {
-  if (bytes > sizeof RememberedOption{}.value) return;
+  bytes = std::min<socklen_t>(bytes, sizeof RememberedOption{}.value);  // no option that we serve is longer
   RememberedOption* slot = nullptr;
   for (int i = 0; i < entry.remembered_count; ++i)
     if (entry.remembered[i].level == level && entry.remembered[i].name == name) slot = &entry.remembered[i];

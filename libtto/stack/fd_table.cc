@@ -72,7 +72,7 @@ void free_entry(SocketEntry& e) {
   e.stack.store(nullptr, std::memory_order_release);
   e.stream = nullptr;
   e.listener = nullptr;
-  e.is_connecting = e.is_unservable = e.is_orphaned = false;
+  e.is_connecting = e.is_unservable = e.is_orphaned = e.is_bound = e.is_shared = false;
   ++e.generation;
   e.fd_count = e.pins = 0;
   e.is_nonblocking.store(false, std::memory_order_relaxed);

@@ -79,6 +79,8 @@ struct SocketEntry {
   bool is_v6 = false;             // AF_INET6
   bool is_connecting = false;     // connect() has not reported the outcome yet
   bool is_unservable = false;     // an option was set that only the kernel serves
+  bool is_bound = false;          // the application called bind()
+  bool is_shared = false;         // another process may have changed the placeholder: the process forked
   bool is_orphaned = false;       // the last descriptor went while calls slept in it
   uint16_t generation = 0;
   uint32_t index = 0;

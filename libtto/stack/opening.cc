@@ -152,6 +152,11 @@ bool wait_for_neighbor(RunningStack& running, int ifindex, const wire::IpAddress
   }
 }
 
+Duration neighbor_patience(int placeholder) {
+  const bool is_nonblocking = (sys::fcntl(placeholder, F_GETFL) & O_NONBLOCK) != 0;
+  return is_nonblocking ? kNeighborPatienceNonblocking : kNeighborPatience;
+}
+
 /// Takes ttod's word for the next hop where we have none.
 void learn_mac(KernelEnvironment::Resolved& resolved, const wire::MacAddress& mac) {
   if (resolved.has_mac || mac == wire::MacAddress{}) return;
@@ -205,12 +210,15 @@ stats::Counter Runtime::prepare_connect(Stack& stack, int placeholder, const Con
   if (running == nullptr || running->stack.get() != &stack) return Counter::kernel_no_helper;
   KernelEnvironment& environment = running->environment;
   Endpoint local;
-  if (!local_endpoint(placeholder, local)) return Counter::kernel_bad_socket;
+  local.is_v6_socket = wish.is_v6_socket;
+  if (!wish.is_unbound && !local_endpoint(placeholder, local)) return Counter::kernel_bad_socket;
   KernelEnvironment::RouteQuery query{wish.destination, local.has_address ? &local.address : nullptr, 0, 0, 0};
-  query.oif = option(placeholder, SOL_SOCKET, kBindToIfindex, 0);
-  query.mark = static_cast<uint32_t>(option(placeholder, SOL_SOCKET, SO_MARK, 0));
-  query.tos = static_cast<uint8_t>(wish.destination.is_v4() ? option(placeholder, IPPROTO_IP, IP_TOS, 0)
-                                                            : option(placeholder, IPPROTO_IPV6, IPV6_TCLASS, 0));
+  if (wish.has_options) {
+    query.oif = option(placeholder, SOL_SOCKET, kBindToIfindex, 0);
+    query.mark = static_cast<uint32_t>(option(placeholder, SOL_SOCKET, SO_MARK, 0));
+    query.tos = static_cast<uint8_t>(wish.destination.is_v4() ? option(placeholder, IPPROTO_IP, IP_TOS, 0)
+                                                              : option(placeholder, IPPROTO_IPV6, IPV6_TCLASS, 0));
+  }
   KernelEnvironment::Resolved resolved;
   bool must_solicit;
   {
@@ -232,10 +240,8 @@ stats::Counter Runtime::prepare_connect(Stack& stack, int placeholder, const Con
     refusal = open_flow(*running, placeholder, local, wish, resolved, out);
   if (refusal != Counter::kCount) return refusal;
   wire::MacAddress& mac = resolved.hop.headers.destination_mac;
-  const bool is_nonblocking = (sys::fcntl(placeholder, F_GETFL) & O_NONBLOCK) != 0;
-  const Duration patience = is_nonblocking ? kNeighborPatienceNonblocking : kNeighborPatience;
-  if (!resolved.has_mac &&
-      !wait_for_neighbor(*running, resolved.hop.ifindex, resolved.next_hop_address, patience, mac)) {
+  if (!resolved.has_mac && !wait_for_neighbor(*running, resolved.hop.ifindex, resolved.next_hop_address,
+                                              neighbor_patience(placeholder), mac)) {
     StackLockGuard guard(stack.lock());
     environment.release_flow({out.tuple, resolved.hop.headers.vlan}, resolved.hop.ifindex, out.grant_id, 0);
     environment.helper.flush();

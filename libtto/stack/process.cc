@@ -57,6 +57,9 @@ void before_fork() {
   t_forks_with_lock = any_entry_made();
   if (!t_forks_with_lock) return;
   api_lock().lock();
+  for_each_known(0, kFdMapLimit - 1, [](int, uint64_t word) {
+    if (is_undecided(word)) entry_at(FdWordParts::of(word).index).is_shared = true;
+  });
   if (!has_running_stack()) return;
   Runtime::instance().before_fork();
   begin_fork();
@@ -117,6 +120,7 @@ void finish_the_rest(Stack& stack) {
       StackLockGuard guard(stack.lock());
       const Instant now = runtime.now();
       stack.run_once(now);
+      stack.flush_acks(now);
       if (!has_unfinished(stack) || now >= until) return;
       wait_fd = stack.wait_fd();
     }

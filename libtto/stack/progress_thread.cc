@@ -74,6 +74,7 @@ class Progress {
     while (list_.progress_thread_leads && !is_unused() && !has_sharing_requests()) {
       const Instant now = read_clock();
       stack_.run_once(now);
+      stack_.flush_acks(now);
       const uint64_t progress = stack_.progress_count();
       const Instant deadline = stack_.next_deadline();
       Duration timeout = deadline == kNever ? kForever : deadline - now;

@@ -65,6 +65,7 @@ StackConfig config_from_environment() {
   if (has_profile("throughput")) spin_us = 10;
   if (has_profile("safe")) spin_us = 0;
   config.spin_budget = microseconds(number_from("TTO_SPIN_US", spin_us));
+  config.ack_ride = microseconds(500);
   sys::getrandom(config.isn_secret, sizeof config.isn_secret, 0);
   return config;
 }

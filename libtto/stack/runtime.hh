@@ -27,6 +27,10 @@ class Runtime {
   struct Connect {
     wire::IpAddress destination;
     uint16_t destination_port = 0;
+    // What is known of the placeholder without asking the kernel.
+    bool is_unbound = false;
+    bool has_options = true;
+    bool is_v6_socket = false;
   };
   /// Route, policy, port reservation on `placeholder` (bound if it is not) and the lease for an active open: fills
   /// tuple, next_hop, grant_id, the sysctls' part of config, and limits of `out`. The caller holds no lock. Returns a kernel_* reason, or Counter::kCount for "accelerated"; never

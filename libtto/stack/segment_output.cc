@@ -26,6 +26,7 @@ bool Stack::Impl::emit(Socket& s, Instant now) {
       wheel.arm(s.timer_, output.kind == tcp::Output::Kind::kWaitUntil ? output.at : kNever);
       return true;
     }
+    if (lets_ride(s, output, now)) return true;
     Posted posted = post(s, output, now);
     if (posted == Posted::kNoRoom) {
       commit(s, now);
@@ -43,6 +44,23 @@ bool Stack::Impl::emit(Socket& s, Instant now) {
     }
   }
   wheel.arm(s.timer_, now);  // its turn is over; the others first
+  return true;
+}
+
+/// The application that was just handed something will often answer, or close, within microseconds. What it does not
+/// send for leaves before it waits, or after a while.
+bool Stack::Impl::lets_ride(Socket& s, const tcp::Output& output, Instant now) {
+  const Duration most = stack.config_.ack_ride;
+  if (most == Duration{}) return false;
+  const bool is_bare_ack = output.segment.payload.empty() && output.segment.flags == wire::kAck;
+  const bool may_ride = acks_ride && is_bare_ack && s.phase_ != Phase::kOrphan && s.connection_.ack_may_ride();
+  if (may_ride && s.ride_until_ == Instant{}) s.ride_until_ = now + most;
+  s.is_riding_ = may_ride && now < s.ride_until_;
+  if (!s.is_riding_) {
+    s.ride_until_ = {};
+    return false;
+  }
+  wheel.arm(s.timer_, std::min(s.ride_until_, s.connection_.next_deadline()));
   return true;
 }
 

@@ -29,6 +29,9 @@ struct StackConfig {
   uint32_t rx_burst_slices = 256;
   Duration spin_budget = microseconds(30);   // before a blocking call sleeps
   Duration progress_tick = milliseconds(10);
+  // How long an acknowledgement that could ride on data may wait for the application to send some; it leaves as soon as
+  // the application waits for something. 0: not at all.
+  Duration ack_ride{};
   uint32_t isn_secret[4] = {};
 };
 
@@ -101,6 +104,8 @@ class Stack {
   Instant next_deadline() const;
   /// Flushes what a call produced without receiving: send side of the turn only, readiness included.
   void push(Instant now);
+  /// Before a thread waits: acknowledgements that wait for a segment of ours leave by themselves.
+  void flush_acks(Instant now);
   int wait_fd() const;
 
   /// How far the buffers may grow by themselves (net.ipv4.tcp_wmem, tcp_rmem), and TCP_NOTSENT_LOWAT.

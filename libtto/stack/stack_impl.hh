@@ -47,6 +47,7 @@ struct Stack::Impl {
   Listener* listener_for(const wire::FourTuple& tuple);
   // segment_output.cc: connections to the device.
   bool emit(Socket& s, Instant now);
+  bool lets_ride(Socket& s, const tcp::Output& output, Instant now);
   enum class Posted : uint8_t { kYes, kNoRoom, kNoFrame };
   Posted post(Socket& s, const tcp::Output& output, Instant now);
   void commit(Socket& s, Instant now);
@@ -109,6 +110,8 @@ struct Stack::Impl {
   uint32_t listener_count = 0;               // highest in use + 1
   size_t live_sockets = 0;
   IntrusiveList to_publish;
+  IntrusiveList riding;  // sockets whose acknowledgement may ride on what the application sends next
+  bool acks_ride = true;
   IntrusiveList retired;
   IntrusiveList departed;   // handed over lately, oldest first
   IntrusiveList time_wait;  // orphans in TIME-WAIT, oldest first

@@ -17,6 +17,8 @@ namespace {
 constinit std::atomic<ThreadWaiter*> g_waiters{nullptr};
 constinit thread_local ThreadWaiter* t_waiter = nullptr;
 
+// An answer's end often follows within this: one acknowledgement for both. A wait that sleeps does not wait for it.
+constexpr Duration kAckRide = microseconds(20);
 constexpr Duration kSleepWithoutEvent = milliseconds(1);
 
 /// Has `at_exit(value)` called when this thread ends. Without a key the value is simply not reused.
@@ -166,6 +168,7 @@ class Wait {
         handlers_(handlers_run()) {}
 
   WaitResult run() {
+    flush_acks_at_ = read_clock() + kAckRide;
     if (turn()) return result_;
     if (mask_ == nullptr && stack_.config().spin_budget.ns > 0 && self_.spin_.pays() && spin()) return result_;
     sigset_t old;
@@ -183,6 +186,7 @@ class Wait {
     now_ = read_clock();
     stack_.run_once(now_);
     if (sleeper_.is_ready()) return done(WaitResult::kReady);
+    if (now_ >= flush_acks_at_) stack_.flush_acks(now_);
     if (handlers_run() != handlers_) return done(WaitResult::kInterrupted);
     return now_ >= until_ && done(WaitResult::kTimeout);
   }
@@ -238,6 +242,7 @@ class Wait {
     const int wake_fd = self_.wake_fd();
     const int wait_fd = leads ? stack_.wait_fd() : -1;  // now: without the lock another thread may replace the port
     if (wake_fd < 0 || (leads && wait_fd < 0)) wake_at = std::min(wake_at, now_ + kSleepWithoutEvent);
+    stack_.flush_acks(now_);
     self_.armed_ = true;
     if (!leads) list_.followers.push_back(self_.follower_link_);
     stack_.counters().add_owned(stats::Counter::wait_sleep);
@@ -258,7 +263,7 @@ class Wait {
   const Instant until_;
   const sigset_t* mask_;
   const uint32_t handlers_;
-  Instant now_{};
+  Instant now_{}, flush_acks_at_{};
   WaitResult result_ = WaitResult::kTimeout;
 };
 

@@ -33,6 +33,15 @@ void Stack::push(Instant now) {
   if (!is_abandoned_) impl_->push(now);
 }
 
+void Stack::flush_acks(Instant now) {
+  Impl& i = *impl_;
+  if (is_abandoned_ || i.riding.empty()) return;
+  while (IntrusiveNode* node = i.riding.first()) i.socket_at(node)->touch();
+  i.acks_ride = false;
+  i.push(now);
+  i.acks_ride = true;
+}
+
 // Before anything is received: the frame that wakes an idle stack is to be seen too.
 void Stack::Impl::let_observe(Instant now) {
   if (now - observed_at < kRefreshEvery && now >= observed_at) return;
@@ -89,7 +98,11 @@ void Stack::Impl::push(Instant now) {
   const size_t sent = device.push_frames(*port, now);
   port->kick(false);
   has_more_work = has_more_work || (!shared.dirty.empty() && port_has_room) || (sent > 0 && device.has_work_queued());
-  while (IntrusiveNode* node = to_publish.pop_front()) settle(*socket_at(node), now);
+  while (IntrusiveNode* node = to_publish.pop_front()) {
+    Socket& s = *socket_at(node);
+    settle(s, now);
+    if (s.is_riding_) riding.push_back(s.dirty_link_);
+  }
   free_retired();
 }
 

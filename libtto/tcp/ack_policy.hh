@@ -24,8 +24,10 @@ class AckPolicy {
       quick_acks_ -= std::min(quick_acks_, segments);
       return true;
     }
-    return pending_bytes_ >= 2 * uint64_t{full_bytes_};
+    return has_two_full();
   }
+  /// What RFC 5681 §4.2 wants acknowledged, whatever else is said.
+  bool has_two_full() const { return pending_bytes_ >= 2 * uint64_t{full_bytes_}; }
   void on_ack_sent() { pending_bytes_ = 0; }
   /// We answer soon after we are asked: acknowledgements ride on the answers.
   void on_data_sent(Duration delay, Instant now) {

@@ -90,7 +90,7 @@ void Connection::on_new_data_sent(ByteRange sent, uint32_t mss_bytes, Instant no
 
 // Every segment but the first SYN acknowledges: nothing is owed any more, and the right edge is where it says.
 void Connection::on_ack_emitted(const SegmentOut& out) {
-  ack_due_ = false;
+  ack_due_ = ack_may_ride_ = false;
   timers_.clear(Timer::kDelayedAck);
   ack_policy_.on_ack_sent();
   reassembly_.on_ack_sent();

@@ -96,7 +96,7 @@ void Connection::finish(int error) {
   events_.closed = true;
   if (error != 0 && events_.error == 0) events_.error = error;
   timers_.clear_all();
-  has_reply_reset_ = syn_due_ = ack_due_ = probe_due_ = false;
+  has_reply_reset_ = syn_due_ = ack_due_ = ack_may_ride_ = probe_due_ = false;
 }
 
 void Connection::abort(int error) {
@@ -131,7 +131,7 @@ void Connection::app_mark_urgent(Instant now) {
   if (state_ == State::kClosed || snd_.fin_queued || snd_.end <= snd_.una) return;
   snd_.up = snd_.end;
   // The pointer goes ahead of the byte where the byte cannot go (RFC 9293 §3.8.5).
-  if (is_synchronized() && sendable_bytes(mss_) == 0) ack_due_ = true;
+  if (is_synchronized() && sendable_bytes(mss_) == 0) owe_ack();
   rearm(now);
 }
 
@@ -143,7 +143,7 @@ void Connection::app_consumed(uint64_t bytes, Instant) {
   const uint64_t offered = next_edge() - rcv_.nxt;
   if (offered > current && offered >= 2 * current &&
       offered - current >= std::min<uint64_t>(2 * mss_, rcv_.buffer_bytes / 2)) {
-    ack_due_ = true;
+    owe_ack();
   }
 }
 

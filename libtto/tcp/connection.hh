@@ -145,6 +145,11 @@ class Connection {
   /// True-size pressure: bytes of buffer used beyond payload, deducted from what is announced.
   void set_receive_overhead(uint32_t bytes);
   bool quick_ack_pending() const;
+  /// The acknowledgement that is due only says at once what a segment of ours could say a moment later: of the handshake,
+  /// of a first segment, of a FIN. The owner may let it ride on what the application sends next.
+  bool ack_may_ride() const { return ack_due_ && ack_may_ride_; }
+  /// Of the timers that are set; kNever: none is.
+  Instant next_deadline() const { return timers_.earliest(); }
   Figures figures() const;
   /// TIME-WAIT only: `syn` is new enough to open a new connection on this tuple (R57; RFC 6191). The owner then drops
   /// this one and hands the SYN to the listener.
@@ -186,6 +191,14 @@ class Connection {
   void on_reset();
   void refuse(const Arrival& a);
   void challenge(Instant now);
+  void owe_ack() {
+    ack_due_ = true;
+    ack_may_ride_ = false;
+  }
+  void owe_quick_ack() {
+    ack_may_ride_ = ack_may_ride_ || !ack_due_;
+    ack_due_ = true;
+  }
   // ack_input.cc: what a valid acknowledgement does.
   void on_acknowledgement(const Arrival& a);
   void on_newly_acked(const Arrival& a);
@@ -275,6 +288,7 @@ class Connection {
   bool has_final_reset_ = false;  // a RST that ends it: state is CLOSED already
   bool syn_due_ = false;
   bool ack_due_ = false;
+  bool ack_may_ride_ = false;   // ack_may_ride()
   bool probe_due_ = false;  // zero window or keep-alive: SEQ = SND.UNA - 1
   bool tail_probe_due_ = false;
   bool is_easing_ = false;      // the peer told of congestion: the window sinks to ssthresh as data is delivered

@@ -71,7 +71,7 @@ Verdict Connection::in_syn_sent(const SegmentIn& segment, Instant now) {
   take_rtt_sample(a);
   snd_.una = snd_.wl2 = ack;
   enter_established(syn_retries_done_ > 0, now);
-  ack_due_ = true;
+  owe_quick_ack();
   trim(a);
   if (take_payload(a, v)) check_fin(a);
   return v;
@@ -173,7 +173,7 @@ bool Connection::check_sequence(Arrival& a, Verdict& v) {
 void Connection::refuse(const Arrival& a) {
   if (a.length() == 0) return challenge(a.now);
   if (agreed_.sack && !a.payload.empty() && a.payload.end <= rcv_.nxt) reassembly_.note_duplicate(a.payload);
-  ack_due_ = true;
+  owe_ack();
 }
 
 // RFC 5961 §7, R28: per connection, so that nobody else can watch the limit being reached.
@@ -185,7 +185,7 @@ void Connection::challenge(Instant now) {
   }
   if (challenge_tokens_ == 0) return;
   --challenge_tokens_;
-  ack_due_ = true;
+  owe_ack();
 }
 
 // RFC 9293 step 2 with RFC 5961 §3.2: only the exact next number resets.
@@ -253,11 +253,11 @@ void Connection::trim(Arrival& a) {
   const StreamOffset edge = rcv_.nxt + rcv_.window();
   if (p.begin < rcv_.nxt && !p.empty()) {
     if (agreed_.sack) reassembly_.note_duplicate({p.begin, std::min(p.end, rcv_.nxt)});
-    ack_due_ = true;
+    owe_ack();
     p.begin = std::min(rcv_.nxt, p.end);
   }
   if (p.end > edge || (a.fin && p.end >= edge)) {
-    ack_due_ = true;
+    owe_ack();
     a.fin = false;
     p.end = std::max(p.begin, std::min(p.end, edge));
   }
@@ -280,7 +280,7 @@ bool Connection::take_payload(Arrival& a, Verdict& v) {
   ByteRange& p = a.payload;
   if (p.empty()) return true;
   if (!may_receive_data()) return true;
-  if (ecn_.on_data(a.segment.ip_tos, a.segment.flags)) ack_due_ = true;  // its window may be as small as one segment
+  if (ecn_.on_data(a.segment.ip_tos, a.segment.flags)) owe_ack();  // its window may be as small as one segment
   if (is_orphan_) {                                                      // nobody will ever read it (RFC 2525 §2.17)
     abort(0);
     v.fate = Fate::kReset;
@@ -288,7 +288,7 @@ bool Connection::take_payload(Arrival& a, Verdict& v) {
   }
   if (p.begin > rcv_.nxt) {
     ++out_of_order_segments_;
-    ack_due_ = true;
+    owe_ack();
     if (reassembly_.insert(p)) {
       v.keep = p;
     } else {
@@ -300,7 +300,7 @@ bool Connection::take_payload(Arrival& a, Verdict& v) {
   v.keep = p;
   if (!reassembly_.empty()) {
     rcv_.nxt = reassembly_.advance(p);
-    ack_due_ = true;
+    owe_ack();
   } else {
     rcv_.nxt = p.end;
   }
@@ -308,7 +308,7 @@ bool Connection::take_payload(Arrival& a, Verdict& v) {
   const uint32_t segments = std::max<uint32_t>(a.segment.segments_merged, 1);
   const uint32_t largest = segments == 1 ? a.segment.payload_bytes : a.segment.largest_segment_bytes;
   if (ack_policy_.on_data(bytes, segments, largest, a.has(wire::kPsh), rtt_.rto(), a.now)) {
-    ack_due_ = true;
+    ack_policy_.has_two_full() ? owe_ack() : owe_quick_ack();
   } else if (!timers_.is_set(Timer::kDelayedAck)) {
     timers_.set(Timer::kDelayedAck, a.now + config_.delayed_ack);
   }
@@ -320,13 +320,13 @@ void Connection::check_fin(const Arrival& a) {
   if (!may_receive_data()) return;
   if (a.fin && rcv_.fin_at == 0 && a.payload.end >= rcv_.nxt) {
     rcv_.fin_at = a.payload.end;
-    if (rcv_.fin_at != rcv_.nxt) ack_due_ = true;
+    if (rcv_.fin_at != rcv_.nxt) owe_ack();
   }
   if (rcv_.fin_at == 0 || rcv_.nxt != rcv_.fin_at) return;
   ++rcv_.nxt;
   rcv_.fin_received = true;
   events_.peer_closed = true;
-  ack_due_ = true;
+  state_ == State::kEstablished ? owe_quick_ack() : owe_ack();
   switch (state_) {
     case State::kEstablished:
       state_ = State::kCloseWait;

@@ -18,7 +18,7 @@ void Connection::on_deadline(Instant now) {
   if (timers_.take_expired(Timer::kLastState, now)) finish(0);
   if (state_ == State::kClosed) return;
   if (timers_.take_expired(Timer::kDelayedAck, now)) {
-    ack_due_ = true;
+    owe_ack();
     ack_policy_.on_delay_expired();
   }
   if (timers_.take_expired(Timer::kCork, now)) cork_until_ = snd_.end;

@@ -26,6 +26,7 @@ struct PairConfig {
   Duration delay = microseconds(50);
   uint64_t bytes_per_second = 0;
   uint64_t seed = 1;
+  Duration ack_ride{};  // StackConfig
   port::Faults faults;  // what each end receives
 };
 
@@ -59,6 +60,7 @@ class StackPair {
       h->port = std::make_unique<port::FaultyPort>(faults, link_->end(which++), h->pool.pool());
       StackConfig stack_config;
       stack_config.device.flow_capacity = std::max(256u, config.connections * 2);
+      stack_config.ack_ride = config.ack_ride;
       stack_config.isn_secret[0] = static_cast<uint32_t>(config.seed);
       PortBinding binding;
       binding.port = h->port.get();
