@@ -320,6 +320,11 @@ struct NetView::Impl {
 NetView::NetView() : impl_(std::make_unique<Impl>()) {}
 NetView::~NetView() = default;
 
+void NetView::close() {
+  impl_->queries.close();
+  impl_->news.close();
+}
+
 bool NetView::open() {
   // Notifications first: what changes during the dumps is then heard of.
   return impl_->news.open(kGroups) == 0 && impl_->queries.open({}) == 0 && impl_->dump_all();

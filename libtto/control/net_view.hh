@@ -44,6 +44,8 @@ class NetView {
   ~NetView();
   /// Opens the netlink sockets in the calling thread's namespace and reads links, addresses and neighbours.
   bool open();
+  /// Closes them; nothing may be asked any more.
+  void close();
   /// Takes what the kernel announced since; never blocks. True if anything changed (generation() then differs).
   bool refresh();
   /// Readable when refresh() would do something.

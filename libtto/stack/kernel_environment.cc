@@ -110,6 +110,9 @@ Instant KernelEnvironment::next_event() {
 Expected<KernelEnvironment::Lease, tto_helper_refusal> KernelEnvironment::lease_tuple(
     const control::LeaseTarget& target, Instant now) {
   Lease out;
+  tto_helper_event event;
+  while (helper.poll_event(event)) on_event(event);  // with ttod went the ports that it reserved
+  if (!helper.is_connected()) return Unexpected{TTO_REFUSED_NO_RESOURCE};
   if (tuples_.take(target, now, out.tuple)) return out;
   tto_helper_lease wish{};
   wish.slot = slot_;
@@ -152,7 +155,10 @@ void KernelEnvironment::inject(uint64_t handover_id, std::span<const uint8_t> pa
 
 void KernelEnvironment::refresh(Instant now) {
   net.refresh();
-  if (!helper.is_connected()) return;
+  if (!helper.is_connected()) {
+    if (tuples_.free_count() != 0) tuples_.clear();  // ttod reserves their ports no more
+    return;
+  }
   control::LeasedTuple idle;
   while (tuples_.take_idle(now, idle)) release_tuple(idle.grant_id);
   if (now >= flush_at_) {

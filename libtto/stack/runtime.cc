@@ -121,6 +121,27 @@ RunningStack::~RunningStack() {
   if (region_fd >= 0) close_internal_fd(region_fd);
 }
 
+bool RunningStack::is_unused() {
+  StackLockGuard guard(stack->lock());
+  return stack->connection_count() == 0 && !stack->has_listeners() && !stack->has_sleepers();
+}
+
+/// Its progress thread is parked in it for ever, so the object stays; what it held of the system goes. Nobody can
+/// get a socket of it any more: it has no session with ttod.
+void RunningStack::retire() {
+  StackLockGuard guard(stack->lock());
+  stack->abandon();
+  environment.abandon();
+  const int xsk_fd = port.wait_fd();
+  port.close();
+  if (FdWord* word = xsk_fd >= 0 ? fd_word_for_writing(xsk_fd) : nullptr; word != nullptr) word->store(0);
+  mapping.unmap();
+  environment.net.close();
+  close_internal_fd(wait_fd);
+  close_internal_fd(region_fd);
+  wait_fd = region_fd = -1;
+}
+
 /// kCount if it runs.
 stats::Counter RunningStack::start(int any_tcp_socket, std::atomic<uint64_t>* words, tto_stats_page* page) {
   const char* path = setting("TTO_HELPER");
@@ -219,6 +240,7 @@ Stack* Runtime::stack_for(int any_tcp_socket, stats::Counter* reason) {
     }
   }
   *reason = why_not(*running, any_tcp_socket);
+  if (*reason == stats::Counter::kernel_no_helper) running = replace(running, any_tcp_socket, page, reason);
   return *reason == stats::Counter::kCount ? running->stack.get() : nullptr;
 }
 
@@ -234,6 +256,25 @@ RunningStack* Runtime::start_stack(int any_tcp_socket, tto_stats_page* page, sta
     return nullptr;
   }
   g.running.store(running, std::memory_order_release);
+  return running;
+}
+
+/// ttod went, and what it had granted with it. Another one gives a port of its own, so a stack of its own: as soon as the
+/// old one, which goes on without ttod for as long as it has sockets, has none. Looked at once a second at most.
+RunningStack* Runtime::replace(RunningStack* old, int any_tcp_socket, tto_stats_page* page, stats::Counter* reason) {
+  StackLockGuard guard(g.lock);
+  RunningStack* running = g.running.load(std::memory_order_acquire);
+  const Instant now = read_clock();
+  if (running == old && now >= g.retry_at) {
+    g.retry_at = now + kRetryAfter;
+    if (!old->is_unused()) return old;
+    stats::Counter why = stats::Counter::kCount;
+    RunningStack* fresh = start_stack(any_tcp_socket, page, &why);
+    if (fresh == nullptr) return old;
+    old->retire();
+    running = fresh;
+  }
+  if (running != old) *reason = why_not(*running, any_tcp_socket);
   return running;
 }
 

@@ -61,6 +61,7 @@ class Runtime {
 
  private:
   RunningStack* start_stack(int any_tcp_socket, tto_stats_page* page, stats::Counter* reason);
+  RunningStack* replace(RunningStack* old, int any_tcp_socket, tto_stats_page* page, stats::Counter* reason);
   stats::Counter why_not(RunningStack& running, int any_tcp_socket);
 };
 

@@ -22,6 +22,10 @@ struct RunningStack {
   RunningStack(const RunningStack&) = delete;
   RunningStack& operator=(const RunningStack&) = delete;
 
+  /// No socket of it is left, and no thread sleeps in it.
+  bool is_unused();
+  /// For one that is unused and has lost its session: gives up descriptors and rings.
+  void retire();
   stats::Counter start(int any_tcp_socket, std::atomic<uint64_t>* words, tto_stats_page* page);
 
   KernelEnvironment environment;

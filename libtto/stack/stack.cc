@@ -56,6 +56,8 @@ int Stack::wait_fd() const {
 }
 
 size_t Stack::connection_count() const { return impl_->live_sockets; }
+bool Stack::has_sleepers() const { return impl_->waiters.leader != nullptr || !impl_->waiters.followers.empty(); }
+bool Stack::has_listeners() const { return impl_->listener_count != 0; }
 
 bool Stack::has_live_flow(const wire::FourTuple& tuple) const {
   for (uint32_t n = 0; n < impl_->sockets.capacity(); ++n) {

@@ -155,6 +155,8 @@ class Stack {
   /// In a forked child: the rings, the region and the descriptors belong to the parent; nothing of ours runs again.
   void abandon() { is_abandoned_ = true; }
   bool is_abandoned() const { return is_abandoned_; }
+  bool has_listeners() const;
+  bool has_sleepers() const;
   size_t connection_count() const;   // not yet freed, TIME-WAIT included
   const StackConfig& config() const { return config_; }
   stats::Counters& counters() { return counters_; }

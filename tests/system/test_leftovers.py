@@ -91,6 +91,48 @@ def killed_ttod():
         assert_af_xdp(server, 2000 * 64, support.LISTENER)
 
 
+CLIENT = """
+import socket, sys, time
+while True:
+    with socket.create_connection((sys.argv[1], int(sys.argv[2]))) as s:
+        while s.recv(100):
+            pass
+    time.sleep(0.02)
+"""
+SERVER = """
+import socket, sys
+with socket.create_server((sys.argv[1], int(sys.argv[2]))) as listener:
+    while True:
+        with listener.accept()[0] as s:
+            s.sendall(b"hello")
+"""
+
+
+def restarted_ttod():
+    """A client without connections at the moment goes on with the next ttod: its new ones are accelerated again."""
+    support.require("bpftool")
+    with support.Lab() as lab:
+        lab.spawn(lab.a, [support.PYTHON, "-c", SERVER, lab.a.ip4, 7000]).await_listen(7000)
+        client = lab.spawn(lab.b, [support.PYTHON, "-c", CLIENT, lab.a.ip4, 7000], tto=True)
+
+        def count(name):
+            return support.sum_of(client.statistics(), name)
+        for _ in range(2):
+            before = count("connection_active")
+            await_until(lambda: count("connection_active") > before + 5, "connections over AF_XDP", 20)
+            lab.kill_ttod()
+            await_until(lambda: count("kernel_no_helper"), "connections on the kernel", 20)
+            lab.socket.unlink(missing_ok=True)
+            lab.start_ttod()
+        before = count("connection_active")
+        await_until(lambda: count("connection_active") > before + 5, "connections over AF_XDP again", 20)
+        lab.check_balance()
+        if not client.is_running():
+            raise LabError(f"the client ended:\n{client.output()}")
+        client.stop()
+        await_nothing_steered(lab)
+
+
 def held_lab():
     """Not a test: a busy lab that tells its tag and then waits to be killed."""
     support.require("redis-server", "redis-benchmark")
@@ -128,4 +170,4 @@ def uses_lab(pid, tag):
 
 
 if __name__ == "__main__":
-    support.main({t.__name__: t for t in (ordinary_end, killed_program, killed_ttod, killed_lab, held_lab)}, __doc__)
+    support.main({t.__name__: t for t in (ordinary_end, killed_program, killed_ttod, restarted_ttod, killed_lab, held_lab)}, __doc__)
