@@ -6,7 +6,8 @@ A side says who is on libtto and how the kernel is set up:
   tto_server    server on libtto, client on the kernel
   tto           both on libtto; the same program as `kernel`
   tto_spin      both on libtto; the same program as `kernel_tuned`, where that one spins
-  floor         raw AF_XDP echo, no TCP at all
+  floor         raw AF_XDP, no TCP at all: an echo, or frames one way
+  kernel_no_offload  as `kernel`, without the veth's segmentation, coalescing and checksum offloads (bulk only)
 """
 import json
 import os
@@ -18,7 +19,7 @@ import floor
 import programs
 from lab import Lab, await_until, process_tree
 
-SIDES = ["kernel", "kernel_tuned", "tto_server", "tto", "tto_spin", "floor"]
+SIDES = ["kernel", "kernel_tuned", "tto_server", "tto", "tto_spin", "floor", "kernel_no_offload"]
 SERVER_CPU, CLIENT_CPU = 0, (1 if (os.cpu_count() or 1) > 1 else 0)
 
 
@@ -38,7 +39,8 @@ class Case:
     start: callable    # (lab, side, options) -> server Program
     load: callable     # (lab, server, side, seconds, options) -> (value, operations, more, client Program)
     mtu: int = 1500
-    extra: tuple = ()  # of tto_spin, floor
+    extra: tuple = ()  # of tto_spin, floor, kernel_no_offload
+    floor: callable = floor.round_trip  # (lab, seconds) -> (value, other figures)
 
     def lab(self, faults=None):
         return BenchLab(self.mtu, faults)
@@ -60,6 +62,7 @@ class BenchLab(Lab):
         # Of the last server, and another for each: a tuple that the kernel has in TIME-WAIT from the run before is the
         # kernel's, also when libtto listens.
         self.port = 7000
+        self.offloads = True
 
     def set_up(self):
         super().set_up()
@@ -75,6 +78,15 @@ class BenchLab(Lab):
     def busy_poll(self, on):
         for path, installed in zip(self.BUSY, self.installed):
             Path(path).write_text("50\n" if on else installed)
+
+    def offload_links(self, on):
+        """Off: every frame on the link is one that a wire would carry, with its checksum. On: as the veth was made."""
+        if on == self.offloads:
+            return
+        for side in (self.a, self.b):
+            state = [x for feature in ("tx", "tso", "gso") for x in (feature, "on" if on else "off")]
+            side.sh("ethtool", "-K", side.ifname, *state)
+        self.offloads = on
 
     def tear_down(self):
         if hasattr(self, "installed"):
@@ -106,9 +118,8 @@ def children_us():
 def measure(case, lab, side, seconds):
     if side == "floor":
         lab.assert_no_xdp()
-        found = floor.measure(lab, seconds)
-        best = min(found.values(), key=lambda r: r["p50_us"])
-        return Sample(best["p50_us"], more={"p99": best["p99_us"], **{k: r["p50_us"] for k, r in found.items()}})
+        value, more = case.floor(lab, seconds)
+        return Sample(value, more=more)
     on_tto = {"tto_server": (True, False), "tto": (True, True), "tto_spin": (True, True)}.get(side, (False, False))
     spin = side in ("kernel_tuned", "tto_spin")
     if any(on_tto):  # what the server before had is no sign that the next one listens
@@ -116,6 +127,7 @@ def measure(case, lab, side, seconds):
     else:
         lab.assert_no_xdp()
     lab.busy_poll(side == "kernel_tuned")
+    lab.offload_links(side != "kernel_no_offload")
     first = len(lab.programs)
     try:
         profile = "latency" if any(on_tto) else None
@@ -140,6 +152,7 @@ def measure(case, lab, side, seconds):
             program.close_pages()
         del lab.programs[first:]
         lab.busy_poll(False)
+        lab.offload_links(True)
 
 
 # A server that listens on loopback too says so, without any connection of the measurement being the kernel's.
@@ -207,7 +220,7 @@ def load_nginx(connections):
 def bulk_case(mtu):
     return Case(f"veth-bulk-{mtu}", "bit/s", "MiB", own_server("bench_bulk", 262144),
                 own_client("bench_bulk", 262144, lambda r: (r["bits_per_second"], r["bytes"] / 1048576, {})), mtu=mtu,
-                extra=("tto_spin",))
+                extra=("tto_spin", "floor", "kernel_no_offload"), floor=floor.one_way)
 
 
 CASES = {

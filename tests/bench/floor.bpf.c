@@ -20,7 +20,7 @@ struct {
 SEC("xdp.frags")
 int to_xsk(struct xdp_md* ctx) { return (int)bpf_redirect_map(&xsks, ctx->rx_queue_index, XDP_DROP); }
 
-SEC("xdp")
+SEC("xdp.frags")
 int to_device(struct xdp_md* ctx) {
   (void)ctx;
   return (int)bpf_redirect_map(&out, 0, XDP_DROP);
