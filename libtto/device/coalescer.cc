@@ -13,6 +13,8 @@ using tcp::SegmentIn;
 
 // Not a matter of policy: keeps the counts of an aggregate in 16 bits.
 constexpr uint16_t kMaxMerged = 4096;
+// What a segment of a bulk transfer carries at least.
+constexpr uint32_t kBulkSegmentBytes = 1024;
 
 constexpr Counter counter_of(Termination why) {
   switch (why) {
@@ -76,6 +78,7 @@ bool is_older_timestamp(uint32_t a, uint32_t b) { return static_cast<int32_t>(a 
 // --- a segment, in the order it goes -------------------------------------------------------------------------------
 
 void Coalescer::on_segment(uint32_t index, Arrival& arrival, Instant now) {
+  now_ = now;
   FlowContext& flow = parts_.flows.at(index);
   const bool in_order = is_in_order(flow, arrival.completion.segment);
   const Plan todo = plan(flow, arrival.completion.segment, in_order);
@@ -269,6 +272,7 @@ void Coalescer::deliver(uint32_t index, Termination why) {
   flow.gathering = false;
   parts_.flows.active().remove(index);
   flow.gathered.termination = why;
+  flow.last_delivery = now_;
   note_delivered(flow, flow.gathered.segment.ack);
   flow.buffer = nullptr;
   parts_.counters.add_owned(Counter::rx_segment_merged, flow.gathered.segment.segments_merged - 1u);
@@ -301,9 +305,20 @@ void Coalescer::arm(Device::Arm kind, void (*notify)(void*), void* context) {
 
 // --- time ----------------------------------------------------------------------------------------------------------
 
-void Coalescer::end_burst(bool ring_empty) {
+void Coalescer::end_burst(bool ring_empty, Instant now) {
+  now_ = now;
   if (!ring_empty || config_.timeout_aggregation > Duration{}) return;
-  while (parts_.flows.active().first() != kNoIndex) deliver(parts_.flows.active().first(), Termination::kBurstEnd);
+  for (uint32_t index = parts_.flows.active().first(); index != kNoIndex;) {
+    const uint32_t next = parts_.flows.active().next(index);
+    if (held_until(parts_.flows.at(index)) <= now) deliver(index, Termination::kBurstEnd);
+    index = next;
+  }
+}
+
+/// Bulk comes in a steady stream of full segments: then its next delivery may wait until the interval is over.
+Instant Coalescer::held_until(const FlowContext& flow) const {
+  if (flow.gathered.segment.largest_segment_bytes < kBulkSegmentBytes) return Instant{};
+  return flow.last_delivery + config_.bulk_interval;
 }
 
 /// Without a TimeoutAggregation nothing is held longer than an acknowledgment may be, even under an endless burst.
@@ -312,10 +327,13 @@ Instant Coalescer::deadline_of(const FlowContext& flow) const {
   const Instant by_timer =
       flow.gathered_since + (has_timer ? config_.timeout_aggregation : config_.timeout_ack_aggregation);
   const Instant by_ack = flow.ack_since == kNever ? kNever : flow.ack_since + config_.timeout_ack_aggregation;
-  return std::min(by_timer, by_ack);
+  const bool is_held = held_until(flow) > flow.gathered_since;
+  const Instant by_interval = is_held ? held_until(flow) : kNever;
+  return std::min({by_timer, by_ack, by_interval});
 }
 
 void Coalescer::expire(Instant now) {
+  now_ = now;
   for (uint32_t index = parts_.flows.active().first(); index != kNoIndex;) {
     const uint32_t next = parts_.flows.active().next(index);
     const FlowContext& flow = parts_.flows.at(index);

@@ -42,7 +42,7 @@ class Coalescer {
   /// Delivers what the flow has gathered, if anything.
   void deliver(uint32_t index, Termination why);
   /// The burst is over; `ring_empty`: the port had no more.
-  void end_burst(bool ring_empty);
+  void end_burst(bool ring_empty, Instant now);
   void expire(Instant now);
   Instant next_deadline() const;
   /// A bound on the completions that the next `frames` frames may make on top of those of all aggregates.
@@ -68,11 +68,13 @@ class Coalescer {
   void note_arrival(FlowContext& flow, const tcp::SegmentIn& in, bool in_order, Instant now);
   void deliver_if_due(uint32_t index, FlowContext& flow);
   void pass_alone(uint32_t index, FlowContext& flow, const Arrival& arrival, Termination why);
+  Instant held_until(const FlowContext& flow) const;
   Instant deadline_of(const FlowContext& flow) const;
   bool post(const ReceiveCompletion& completion);
 
   const DeviceConfig& config_;
   Parts parts_;
+  Instant now_{};  // of the last call that told it
   Device::Arm armed_ = Device::Arm::kNone;
   void (*notify_)(void*) = nullptr;
   void* notify_context_ = nullptr;

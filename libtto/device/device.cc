@@ -92,7 +92,7 @@ size_t Device::pull_frames(port::FramePort& port, Instant now, size_t burst) {
   }
   // A port returns whole chains, so a few places left over do not mean that it had no more. A burst cut short by a full
   // CQ says nothing either, but then nothing is gained by holding back.
-  d.coalescer.end_burst(count + caps.max_slices <= burst);
+  d.coalescer.end_burst(count + caps.max_slices <= burst, now);
   d.stock.note_taken(count);
   d.stock.replenish(port, count == 0);
   return count;
@@ -159,6 +159,8 @@ void Device::expire(Instant now) {
     d.retire(index);
   }
 }
+
+size_t Device::ready_frames() const { return impl_->stock.ready_frames(); }
 
 Instant Device::next_deadline() const { return impl_->coalescer.next_deadline(); }
 

@@ -38,6 +38,9 @@ struct DeviceConfig {
   uint32_t receive_acked_bytes_aggregation = 65536;  // ReceiveAckedBytesAggregation
   Duration timeout_ack_aggregation = microseconds(200);
   Duration timeout_aggregation{};  // 0: deliver at burst end
+  /// A flow that keeps bringing full segments is delivered at most once in this time, unless a flag or the size limit
+  /// asks for it: fewer and larger aggregates, and fewer acknowledgments. What comes after a pause is never held. 0: off.
+  Duration bulk_interval{};
   Duration terminate_no_activity_time = seconds(7200);
   bool look_ahead = true;
   uint64_t hash_secret[2] = {};  // random, so that nobody outside can aim for one hash chain
@@ -69,6 +72,8 @@ class Device {
   /// Delivers aggregates whose timers have run out. Called once per turn.
   void expire(Instant now);
   Instant next_deadline() const;
+  /// Frames to receive into: at the port, and free ones that would be posted after them.
+  size_t ready_frames() const;
   size_t poll(std::span<ReceiveCompletion> out);
   /// Posts an application buffer for in-order payload of `flow` (D10); it is used up by one completion, however full.
   /// False: ring full, unknown flow or an empty buffer.

@@ -49,6 +49,7 @@ struct FlowContext {
   uint16_t last_window = 0;
   uint32_t last_ts_val = 0;
   Instant last_activity;
+  Instant last_delivery{INT64_MIN / 2};  // of an aggregate
 
   // the aggregate being gathered: its header (D6) and its placed payload
   bool gathering = false;

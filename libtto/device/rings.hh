@@ -148,6 +148,12 @@ class GeneralStock {
     }
   }
 
+  /// Frames at the port and those that would follow them now.
+  size_t ready_frames() const {
+    const size_t reserve = pool_.frame_count() / 4;
+    return posted_ + (pool_.free_count() > reserve ? pool_.free_count() - reserve : 0);
+  }
+
  private:
   static constexpr size_t kBatch = 32;
 

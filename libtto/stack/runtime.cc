@@ -66,6 +66,7 @@ StackConfig config_from_environment() {
   if (has_profile("safe")) spin_us = 0;
   config.spin_budget = microseconds(number_from("TTO_SPIN_US", spin_us));
   config.ack_ride = microseconds(500);
+  config.device.bulk_interval = microseconds(has_profile("throughput") ? 100 : 25);
   sys::getrandom(config.isn_secret, sizeof config.isn_secret, 0);
   return config;
 }

@@ -205,6 +205,43 @@ TEST(Coalescer, D4_aggregation_length__ral_is_never_passed) {
   EXPECT_EQ(got[2].completion.segment.payload_bytes, 10u);
 }
 
+TEST(Coalescer, D4_bulk_interval__a_stream_of_full_segments_is_delivered_once_in_a_while_and_its_end_at_once) {
+  Bench b({.bulk_interval = microseconds(25)});
+  b.bind();
+  uint32_t seq = 1000;
+  const auto full = [&](uint8_t flags = kAck) {
+    seq += 1448;
+    return PeerSegment{.seq = seq - 1448, .payload = pattern(1448, 1), .flags = flags};
+  };
+  EXPECT_EQ(b.receive({full()}).size(), 1u) << "after a pause nothing is held";
+  b.now = b.now + microseconds(5);
+  EXPECT_TRUE(b.receive({full()}).empty());
+  EXPECT_EQ(b.device().next_deadline(), b.now + microseconds(20));
+  b.now = b.now + microseconds(10);
+  EXPECT_TRUE(b.receive({full(), full()}).empty());
+  b.now = b.now + microseconds(10);
+  b.pull();
+  b.device().expire(b.now);
+  const auto got = b.poll();
+  ASSERT_EQ(got.size(), 1u);
+  EXPECT_EQ(got[0].completion.segment.segments_merged, 3u);
+  b.now = b.now + microseconds(1);
+  EXPECT_EQ(b.receive({full(kAck | kPsh)}).size(), 1u) << "the sender has no more for now";
+  b.now = b.now + microseconds(1);
+  EXPECT_TRUE(b.receive({full()}).empty());
+  b.now = b.now + microseconds(30);
+  EXPECT_EQ(b.receive({full()}).size(), 1u) << "the interval is over when the next one comes";
+}
+
+TEST(Coalescer, D4_bulk_interval__small_segments_and_acks_do_not_wait) {
+  Bench b({.bulk_interval = microseconds(25)});
+  b.bind();
+  for (uint32_t i = 0; i < 4; ++i) {
+    EXPECT_EQ(b.receive({{.seq = 1000 + 100 * i, .payload = pattern(100, i)}}).size(), 1u);
+    EXPECT_EQ(b.receive({{.seq = 1100 + 100 * i, .ack = 5001 + i}}).size(), 1u);
+  }
+}
+
 TEST(Coalescer, D4_retired__what_a_flow_gathered_outlives_its_entry) {
   Bench b({.timeout_aggregation = milliseconds(1)});
   const FlowId id = b.bind();
