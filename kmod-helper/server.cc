@@ -28,9 +28,9 @@ constexpr int kIdleMs = 500;  // how often put-off work is looked at
 constexpr int kBusyMs = 5;    // while there is some
 constexpr int kBacklog = 128;
 constexpr int kLastTurns = 1000;
-constexpr size_t kMaxClosesPending = 4096;  // of one user, before he gets no new session
-constexpr size_t kMaxWorkPending = 512;     // the same
-constexpr size_t kMaxAudits = 4096;         // users
+constexpr size_t kMaxClosesPending = 4096;              // of one user, before he gets no new session
+constexpr size_t kMaxWorkPending = 512;                 // the same
+constexpr size_t kMaxAudits = 4096;                     // users
 constexpr auto kThreadLimit = std::chrono::seconds(2);  // how long a client may keep a thread from answering him
 constexpr auto kClosingLimit = std::chrono::milliseconds(200);  // how long an answer waits for his descriptors
 
@@ -304,7 +304,10 @@ void Server::end_session(uint32_t id) {
     if (reset > 0) LOG_LIMITED(kInfo, "session %u (pid %d): %zu connections reset", id, peer.pid, reset);
   }
   // First nothing of this client is steered or sent any more, then its entries go.
-  for (const auto& [cookie, port] : client.ports) ports_.silence(port.slot);
+  for (auto& [cookie, port] : client.ports) {
+    ports_.silence(port.slot);
+    port.xsk.reset();  // or its queue would stay taken
+  }
   pool_.cancel(id);
   handovers_.release_all(id);
   leases_.release_all(id);
@@ -425,6 +428,7 @@ SessionHost::PortAnswer Server::open_port(uint32_t session, const Peer& peer, co
   port.bytes = bytes;
   port.netns = netns;
   port.region.reset(::dup(ready->region.get()));
+  port.xsk.reset(::dup(ready->xsk.get()));
   client.ports.emplace(netns->cookie(), std::move(port));
   answer.xsk = std::move(ready->xsk);
   answer.region = std::move(ready->region);

@@ -51,6 +51,7 @@ class Server : public SessionHost {
   tto_helper_refusal lease(uint32_t session, const Peer& peer, const tto_helper_lease& wish,
                            tto_helper_leased& out) override;
   void release(uint32_t session, const tto_helper_release_item& item) override;
+  std::optional<tto_helper_counted> counts(const Peer& peer, uint32_t pid) override;
   bool await_closes(uint32_t session) override { return !pool_.has_work(session) && ttod::await_closes(session); }
 
  private:
@@ -59,6 +60,7 @@ class Server : public SessionHost {
     uint64_t bytes = 0;
     ServedNamespace* netns = nullptr;
     Fd region;  // ours too: what the client leaves is read from it
+    Fd xsk;     // ours too: it knows what it dropped
   };
   struct Client {
     Session session;

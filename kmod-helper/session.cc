@@ -124,6 +124,8 @@ bool Session::on_message(std::span<const std::byte> message, std::vector<Fd>& fd
       return on_handover_end(message, fds);
     case TTO_HELPER_INJECT:
       return on_inject(message, fds);
+    case TTO_HELPER_COUNT:
+      return on_count(message, fds);
     default:
       return malformed("unknown type");
   }
@@ -306,6 +308,14 @@ bool Session::send(void* message, size_t bytes, tto_helper_type type, std::span<
   if (::sendmsg(socket_.get(), &out, MSG_DONTWAIT | MSG_NOSIGNAL) == static_cast<ssize_t>(bytes)) return true;
   why_ = errno == EAGAIN ? "the client does not read its answers" : "send error " + std::to_string(errno);
   return false;
+}
+
+bool Session::on_count(std::span<const std::byte> message, const std::vector<Fd>& fds) {
+  tto_helper_count request{};
+  if (!read_fixed(message, request) || request.reserved != 0 || !fds.empty()) return malformed("COUNT");
+  auto counted = host_.counts(peer_, request.pid);
+  if (!counted) return refuse(TTO_REFUSED_NOT_OWNER);
+  return send(&*counted, sizeof *counted, TTO_HELPER_COUNTED);
 }
 
 bool Session::refuse(tto_helper_refusal reason) {

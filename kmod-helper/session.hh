@@ -54,6 +54,8 @@ class SessionHost {
   virtual tto_helper_refusal lease(uint32_t session, const Peer& peer, const tto_helper_lease& wish,
                                    tto_helper_leased& out) = 0;
   virtual void release(uint32_t session, const tto_helper_release_item& item) = 0;
+  /// Without header. Nothing if the process has no port that this peer may look at.
+  virtual std::optional<tto_helper_counted> counts(const Peer& peer, uint32_t pid) = 0;
   /// Is every descriptor closed that the session sent and does not use any more? If not, the host calls the session's
   /// answer_release() when that may have changed.
   virtual bool await_closes(uint32_t session) = 0;
@@ -93,6 +95,7 @@ class Session {
   bool on_handover(std::span<const std::byte> message, std::vector<Fd>& fds);
   bool on_handover_end(std::span<const std::byte> message, const std::vector<Fd>& fds);
   bool on_inject(std::span<const std::byte> message, const std::vector<Fd>& fds);
+  bool on_count(std::span<const std::byte> message, const std::vector<Fd>& fds);
   using WithSockets = std::function<bool(SessionHost::Sockets)>;
   bool inspect(std::vector<Fd>& fds, WithSockets then);
   bool answer_listen(SessionHost::Sockets sockets);

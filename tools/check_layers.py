@@ -37,7 +37,7 @@ LAYERS = {
     "preload": ["libtto/include", "tto/", "libtto/base", "libtto/stats", "libtto/socket", "libtto/stack"],
     "kmod-helper": ["libtto/base", "libtto/stats", "libtto/wire", "libtto/memory", "libtto/port"],
     "tools": ["tto/", "libtto/stats", "libtto/memory/region_layout.h", "libtto/base", "libtto/tcp/state.hh",
-              "libtto/wire", "libtto/port"],
+              "libtto/wire", "libtto/port", "kmod-helper/protocol"],
     "tests": [""],
     "examples": ["tto/"],
 }

@@ -15,6 +15,7 @@
  *   HANDOVER    fds: the placeholder       RESTORING (it is in repair mode)     | REFUSED (it is as it was)
  *   HANDOVER_END                           HANDED_OVER (it is the kernel's)     | REFUSED (it is in CLOSE)
  *   INJECT      (one IP packet)            -
+ *   COUNT       (a process)                COUNTED                              | REFUSED
  *                                          EVENT  (a NIC changed, the link was lost, the port is revoked)
  *
  * A grant lives until RELEASE or until the session ends. Flows of accepted connections are made by the transmit check
@@ -42,6 +43,7 @@ enum tto_helper_type {
   TTO_HELPER_HANDOVER_END = 7,
   TTO_HELPER_INJECT = 8,
   TTO_HELPER_LEASE = 9,
+  TTO_HELPER_COUNT = 10,
   TTO_HELPER_WELCOME = 129,
   TTO_HELPER_PORT = 130,
   TTO_HELPER_GRANTED = 131,
@@ -49,7 +51,8 @@ enum tto_helper_type {
   TTO_HELPER_EVENT = 133,
   TTO_HELPER_RESTORING = 134,
   TTO_HELPER_HANDED_OVER = 135,
-  TTO_HELPER_LEASED = 136
+  TTO_HELPER_LEASED = 136,
+  TTO_HELPER_COUNTED = 137
 };
 
 /* Why ttod refuses; the client counts it as the fd's fallback reason. */
@@ -276,6 +279,33 @@ struct tto_helper_inject {
   uint8_t packet[TTO_HELPER_MAX_PACKET];
 };
 
+/* For tools: what the BPF programs counted of a process's ports (count_names.h). The process must be of the asker's user,
+ * or the asker root: otherwise, and if it has no port, REFUSED with NOT_OWNER. */
+struct tto_helper_count {
+  struct tto_helper_header header;
+  uint32_t pid; /* as ttod sees it */
+  uint32_t reserved;
+};
+
+#define TTO_HELPER_TX_COUNTS 14u
+#define TTO_HELPER_STEER_COUNTS 10u
+#define TTO_HELPER_COUNTED_PORTS 8u
+
+struct tto_helper_port_counts {
+  uint32_t slot;
+  uint32_t reserved;
+  uint64_t tx[TTO_HELPER_TX_COUNTS]; /* since the port was opened */
+  uint64_t rx_dropped, rx_ring_full; /* by its AF_XDP socket: no frame posted to receive into, or no room to say so */
+};
+
+struct tto_helper_counted {
+  struct tto_helper_header header;
+  uint32_t port_count;
+  uint32_t shows_steering; /* 1: the asker is root; the NICs' counts are everybody's */
+  uint64_t steering[TTO_HELPER_STEER_COUNTS]; /* since the maps were made */
+  struct tto_helper_port_counts ports[TTO_HELPER_COUNTED_PORTS];
+};
+
 enum tto_helper_event_kind {
   TTO_EVENT_NIC_CHANGED = 1, /* nic: new state */
   TTO_EVENT_NIC_LOST = 2,    /* nic: gone, or its steering program is */
@@ -292,6 +322,7 @@ struct tto_helper_event {
 #ifdef __cplusplus
 static_assert(sizeof(struct tto_helper_header) == 16, "protocol layout");
 static_assert(sizeof(struct tto_helper_release) <= TTO_HELPER_MAX_MESSAGE, "protocol layout");
+static_assert(sizeof(struct tto_helper_counted) <= TTO_HELPER_MAX_MESSAGE, "protocol layout");
 static_assert(sizeof(struct tto_helper_inject) == TTO_HELPER_MAX_MESSAGE, "protocol layout");
 static_assert(sizeof(struct tto_helper_open_flows) <= TTO_HELPER_MAX_MESSAGE, "protocol layout");
 #endif

@@ -68,6 +68,14 @@ class FakeHost : public SessionHost {
     return TTO_REFUSED_NONE;
   }
   void release(uint32_t, const tto_helper_release_item& item) override { released.push_back(item.grant_id); }
+  std::optional<tto_helper_counted> counts(const Peer&, uint32_t pid) override {
+    ++calls;
+    if (pid != 77) return std::nullopt;
+    tto_helper_counted counted{};
+    counted.port_count = 1;
+    counted.ports[0].tx[0] = 5;
+    return counted;
+  }
   bool await_closes(uint32_t) override { return is_closed; }
 
   int calls = 0;
@@ -204,7 +212,8 @@ TEST_F(SessionTest, every_truncation_of_every_request__ends) {
                   {TTO_HELPER_HANDOVER, sizeof(tto_helper_handover), 1},
                   {TTO_HELPER_HANDOVER_END, sizeof(tto_helper_handover_end), 0},
                   {TTO_HELPER_LEASE, sizeof(tto_helper_lease), 0},
-                  {TTO_HELPER_INJECT, offsetof(tto_helper_inject, packet) + 40, 0}};
+                  {TTO_HELPER_INJECT, offsetof(tto_helper_inject, packet) + 40, 0},
+                  {TTO_HELPER_COUNT, sizeof(tto_helper_count), 0}};
   for (const auto& r : requests) {
     for (size_t bytes = 1; bytes <= r.bytes + 1; ++bytes) {
       if (bytes == r.bytes) continue;
@@ -466,6 +475,29 @@ TEST_F(SessionTest, inject__reaches_the_host_without_an_answer) {
   expect_end();
 }
 
+TEST_F(SessionTest, count__is_answered_or_refused_and_the_session_goes_on) {
+  greet();
+  tto_helper_count count{};
+  head(count, TTO_HELPER_COUNT);
+  count.pid = 77;
+  send_raw(&count, sizeof count);
+  ASSERT_TRUE(session_->on_readable());
+  tto_helper_counted counted;
+  ASSERT_TRUE(receive(counted));
+  EXPECT_EQ(counted.header.type, TTO_HELPER_COUNTED);
+  EXPECT_EQ(counted.header.bytes, sizeof counted);
+  EXPECT_EQ(counted.ports[0].tx[0], 5u);
+  count.pid = 78;
+  send_raw(&count, sizeof count);
+  ASSERT_TRUE(session_->on_readable());
+  tto_helper_refused refused;
+  ASSERT_TRUE(receive(refused));
+  EXPECT_EQ(refused.reason, TTO_REFUSED_NOT_OWNER);
+  count.reserved = 1;
+  send_raw(&count, sizeof count);
+  expect_end();
+}
+
 TEST_F(SessionTest, answer_that_comes_later__holds_up_what_follows_and_keeps_its_number) {
   greet();
   host_.answers_later = true;
@@ -543,7 +575,7 @@ TEST_F(SessionTest, random_messages__never_crash) {
     if (message.size() >= sizeof(tto_helper_header)) {
       tto_helper_header header{};
       header.magic = TTO_HELPER_MAGIC;
-      header.type = static_cast<uint16_t>(1 + random() % 10);
+      header.type = static_cast<uint16_t>(1 + random() % 11);
       header.bytes = static_cast<uint32_t>(message.size());
       std::memcpy(message.data(), &header, sizeof header);
     }

@@ -99,6 +99,40 @@ def views():
         await_until(lambda: not lab.has_xdp(lab.a), "XDP to leave", 15)
 
 
+ASK = """
+import socket, struct, sys
+s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+s.connect(sys.argv[1])
+def ask(type, *body):
+    s.send(struct.pack("=IHHIIII", 0x6f74745f, type, 0, 1, 24, *body))
+    return s.recv(8192)
+ask(1, 2, 0)
+answer = ask(10, int(sys.argv[2]), 0)
+print(*struct.unpack_from("=H", answer, 4), *struct.unpack_from("=II", answer, 16))
+"""
+
+
+def counts():
+    """ttod tells what its programs counted of a process's frames: to its user and to root, and of all links to root only."""
+    support.require("redis-server", "redis-benchmark")
+    with support.Lab() as lab:
+        server = programs.start_redis(lab, lab.a, tto=True)
+        programs.redis_benchmark(lab, lab.b, lab.a.ip4, ["set"], 2000)
+        lab.check_balance()
+        view = json.loads(lab.tto("stat", server.pid, "--json"))["processes"][0]
+        checked = view["ports"][0]["transmit_check"]
+        check(checked["sent"] > 2000 and checked["sent_syn_ack"] >= 50, f"transmit check: {checked}")
+        check(view["steering"]["flow"] > 2000 and view["steering"]["listen"] >= 50, f"steering: {view['steering']}")
+        check("transmit check of port" in lab.tto("stat", server.pid), "the table does not show the counts")
+        counted, refused, not_owner = "137", "132", "12"
+        argv = [support.PYTHON, "-c", ASK, lab.socket, server.pid]
+        answers = {user: lab.run(lab.b, argv, user=user).output().split() for user in ("nobody", "daemon", "root")}
+        check(answers == {"nobody": [counted, "1", "0"], "root": [counted, "1", "1"], "daemon": [refused, not_owner, "0"]},
+              f"{answers}")
+        of_none = lab.run(lab.b, argv[:-1] + [1], user="root").output().split()
+        check(of_none == [refused, not_owner, "0"], f"a process without a port: {of_none}")
+
+
 def figures():
     """The figures of a bulk connection, each way, agree with each other and with what the kernel's end counted."""
     support.require("iperf3")
@@ -131,4 +165,4 @@ def bulk_flow(lab, server, moved):
 
 
 if __name__ == "__main__":
-    support.main({t.__name__: t for t in (capture, views, figures)}, __doc__)
+    support.main({t.__name__: t for t in (capture, views, counts, figures)}, __doc__)

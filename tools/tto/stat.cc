@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "tools/tto/commands.hh"
+#include "tools/tto/helper_counts.hh"
 #include "tools/tto/process_view.hh"
 
 namespace tto::tools {
@@ -45,6 +46,42 @@ json to_json(const ProcessView& p) {
   for (const Flow& f : p.flows) flows.push_back(to_json(f));
   return {{"pid", p.pid}, {"command", p.command}, {"uid", p.uid}, {"start_ns", p.start_ns}, {"nics", nics},
           {"coalescing", coalescing(p)}, {"counters", counters}, {"fds", fds}, {"flows", flows}};
+}
+
+json to_json(const NamedCounts& counts) {
+  json out = json::object();
+  for (const auto& [name, value] : counts) out[name] = value;
+  return out;
+}
+
+/// What ttod's programs counted of the process's frames, if ttod tells.
+void add_helper_counts(json& process, int pid) {
+  HelperCounts counts;
+  if (!ask_counts(pid, &counts)) return;
+  json ports = json::array();
+  for (const PortCounts& p : counts.ports)
+    ports.push_back({{"slot", p.slot}, {"transmit_check", to_json(p.transmit_check)}, {"receive_drops", to_json(p.receive_drops)}});
+  process["ports"] = ports;
+  if (!counts.steering.empty()) process["steering"] = to_json(counts.steering);
+}
+
+void print_helper_counts(int pid) {
+  HelperCounts counts;
+  if (!ask_counts(pid, &counts)) return;
+  const auto print_all = [](const NamedCounts& named) {
+    for (const auto& [name, value] : named)
+      if (value != 0) std::printf(" %s %llu", name.c_str(), static_cast<unsigned long long>(value));
+    std::printf("\n");
+  };
+  for (const PortCounts& p : counts.ports) {
+    std::printf("  transmit check of port %u:", p.slot);
+    print_all(p.transmit_check);
+    std::printf("  dropped before it reached the process:");
+    print_all(p.receive_drops);
+  }
+  if (counts.steering.empty()) return;
+  std::printf("  steering on all links, of all processes:");
+  print_all(counts.steering);
 }
 
 void print(const ProcessView& p) {
@@ -100,11 +137,17 @@ int stat_command(int argc, char** argv) {
   }
   if (as_json) {
     json all = json::array();
-    for (const ProcessView& v : views) all.push_back(to_json(v));
+    for (const ProcessView& v : views) {
+      all.push_back(to_json(v));
+      if (page == nullptr) add_helper_counts(all.back(), v.pid);
+    }
     std::printf("%s\n", json{{"processes", all}, {"denied", denied}}.dump().c_str());
     return 0;
   }
-  for (const ProcessView& v : views) print(v);
+  for (const ProcessView& v : views) {
+    print(v);
+    if (page == nullptr) print_helper_counts(v.pid);
+  }
   if (views.empty()) std::printf("no process uses libtto\n");
   if (denied > 0) std::printf("(%d processes of other users not looked into)\n", denied);
   return 0;
