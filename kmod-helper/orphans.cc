@@ -8,9 +8,11 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <exception>
 #include <optional>
 #include <utility>
 
+#include "kmod-helper/log.hh"
 #include "kmod-helper/netns.hh"
 #include "libtto/memory/region_layout.h"
 #include "libtto/wire/frame.hh"
@@ -57,7 +59,21 @@ bool is_of_slot(const Steering& steering, const ServedNamespace& netns, const tt
   return steering.find_flow(key, value) && value.slot == slot;
 }
 
-bool send_reset(const Fd& v4, const Fd& v6, const tto_connection_record& record) {
+struct RawSockets {
+  Fd v4, v6;
+  bool open(int netns) {
+    try {
+      NetnsScope inside(netns);
+      v4.reset(::socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, IPPROTO_RAW));
+      v6.reset(::socket(AF_INET6, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, IPPROTO_RAW));
+    } catch (const std::exception& e) {  // out of descriptors: the peers find out by themselves, the session must end
+      LOG_ERROR("connections of a dead client are not reset: %s", e.what());
+    }
+    return static_cast<bool>(v4);
+  }
+};
+
+bool send_reset(const RawSockets& sockets, const tto_connection_record& record) {
   tto::wire::FrameHeaders headers;
   std::memcpy(headers.source.bytes.data(), record.local, 16);
   std::memcpy(headers.destination.bytes.data(), record.remote, 16);
@@ -73,13 +89,14 @@ bool send_reset(const Fd& v4, const Fd& v6, const tto_connection_record& record)
     sockaddr_in to{};
     to.sin_family = AF_INET;
     to.sin_addr.s_addr = headers.destination.v4();
-    return ::sendto(v4.get(), end - bytes, bytes, MSG_DONTWAIT, reinterpret_cast<sockaddr*>(&to), sizeof to) > 0;
+    return ::sendto(sockets.v4.get(), end - bytes, bytes, MSG_DONTWAIT, reinterpret_cast<sockaddr*>(&to), sizeof to) >
+           0;
   }
   sockaddr_in6 to{};
   to.sin6_family = AF_INET6;
   std::memcpy(&to.sin6_addr, record.remote, 16);
   if (IN6_IS_ADDR_LINKLOCAL(&to.sin6_addr)) to.sin6_scope_id = record.ifindex;
-  return ::sendto(v6.get(), end - bytes, bytes, MSG_DONTWAIT, reinterpret_cast<sockaddr*>(&to), sizeof to) > 0;
+  return ::sendto(sockets.v6.get(), end - bytes, bytes, MSG_DONTWAIT, reinterpret_cast<sockaddr*>(&to), sizeof to) > 0;
 }
 
 }  // namespace
@@ -87,19 +104,15 @@ bool send_reset(const Fd& v4, const Fd& v6, const tto_connection_record& record)
 size_t reset_orphans(const Steering& steering, const ServedNamespace& netns, uint32_t slot, int region) {
   const auto slots = find_slots(region);
   if (!slots) return 0;
-  Fd v4, v6;
+  RawSockets sockets;
   size_t sent = 0;
   for (uint32_t i = 0; i < slots->second && sent < kMaxResets; ++i) {
     tto_connection_slot copy;
     if (!read_at(region, &copy, sizeof copy, slots->first + i * uint64_t{sizeof copy})) break;
     const tto_connection_record& record = copy.record[copy.generation & 1];
     if (copy.state != TTO_SLOT_LIVE || !is_of_slot(steering, netns, record, slot)) continue;
-    if (!v4) {
-      NetnsScope inside(netns.fd());
-      v4.reset(::socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, IPPROTO_RAW));
-      v6.reset(::socket(AF_INET6, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, IPPROTO_RAW));
-    }
-    sent += send_reset(v4, v6, record);
+    if (!sockets.v4 && !sockets.open(netns.fd())) break;
+    sent += send_reset(sockets, record);
   }
   return sent;
 }

@@ -12,7 +12,8 @@ namespace ttod {
 
 /// Sends RST for every connection that the region's records name and that the flow table says is this slot's: so while
 /// the slot's entries are still there. The region is what the dead client left, thus anything: it is copied once, and
-/// what it can achieve is a RST with wrong sequence numbers in a connection of its own. Returns how many were sent.
+/// what it can achieve is a RST with wrong sequence numbers in a connection of its own. Returns how many were sent;
+/// throws nothing.
 size_t reset_orphans(const Steering& steering, const ServedNamespace& netns, uint32_t slot, int region);
 
 }  // namespace ttod

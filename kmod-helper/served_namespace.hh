@@ -138,6 +138,7 @@ class ServedNamespace {
     Clock::time_point filters_read;
     bool is_filtered = false;
     bool is_refused = false;  // by the last attempt to attach
+    bool is_lost = false;     // somebody else detached it
     Clock::time_point idle_since;
   };
   using NeighborId = std::pair<int, std::array<uint8_t, 16>>;  // interface, address
