@@ -32,7 +32,7 @@ void Stack::Impl::on_flow_segment(ReceiveCompletion& c, Instant now) {
     counters.add_owned(stats::Counter::accept_queue_full);
     return;
   }
-  if (s->connection_.state() == tcp::State::kTimeWait && s->connection_.accepts_new_syn(c.segment)) {
+  if (may_give_way(*s, c.segment)) {
     if (Listener* listener = listener_for(c.key.tuple); listener != nullptr) return replace_with_child(*s, *listener, c, now);
   }
   ++s->rx_aggregates_;
@@ -77,6 +77,13 @@ void Stack::Impl::on_listener_segment(const ReceiveCompletion& c, Instant now) {
   }
 }
 
+/// A SYN may open a new connection on this tuple (R57), also while the application still holds the old one's socket.
+bool Stack::Impl::may_give_way(const Socket& s, const tcp::SegmentIn& segment) {
+  if (s.phase_ != Phase::kOrphan && (s.phase_ != Phase::kOwned || s.grant_id_ != 0)) return false;
+  if (s.connection_.state() != tcp::State::kClosed) return s.connection_.accepts_new_syn(segment);
+  return (segment.flags & (wire::kSyn | wire::kAck | wire::kRst)) == wire::kSyn;
+}
+
 // A connection in TIME-WAIT makes room for the next one of its tuple, which takes the steering entry over: no word to
 // ttod, which every one of a busy client's connections would need otherwise.
 void Stack::Impl::replace_with_child(Socket& old, Listener& listener, const ReceiveCompletion& c, Instant now) {
@@ -87,7 +94,14 @@ void Stack::Impl::replace_with_child(Socket& old, Listener& listener, const Rece
   }
   const int ifindex = old.ifindex_;
   const auto iss = static_cast<uint32_t>(old.connection_.first_send_byte() - 1);
-  discard(old);
+  if (old.phase_ == Phase::kOrphan) {
+    discard(old);
+  } else {  // the socket stays the application's, and has no connection any more
+    old.connection_.app_abort(now);
+    device.unbind_flow(old.flow_);
+    old.flow_ = {};
+    after_change(old, now);
+  }
   if (!open_child(listener, c, now)) environment.release_flow(c.key, ifindex, 0, iss);
 }
 

@@ -117,7 +117,8 @@ void Stack::Impl::free_socket(Socket& s) {
   const bool is_over = c.state() == tcp::State::kClosed && c.fin_acked() && c.events().peer_closed;
   const bool is_kept =
       s.grant_id_ != 0 && is_over && environment.keep_flow(s.grant_id_, static_cast<uint32_t>(c.snd_nxt()));
-  if (!is_kept)
+  const bool gave_way = !s.flow_;  // the tuple is another connection's by now
+  if (!is_kept && !gave_way)
     environment.release_flow(s.key_, s.ifindex_, s.grant_id_, static_cast<uint32_t>(c.first_send_byte() - 1));
   discard(s);
 }

@@ -40,6 +40,7 @@ struct Stack::Impl {
   void on_listener_segment(const device::ReceiveCompletion& completion, Instant now);
   void on_icmp(const device::ReceiveCompletion& completion, Instant now);
   void reply_with_reset(const device::ReceiveCompletion& completion, Instant now);
+  static bool may_give_way(const Socket& s, const tcp::SegmentIn& segment);
   void replace_with_child(Socket& old, Listener& listener, const device::ReceiveCompletion& completion, Instant now);
   bool open_child(Listener& listener, const device::ReceiveCompletion& completion, Instant now);
   bool make_room_half_open(Listener& listener, Instant now);

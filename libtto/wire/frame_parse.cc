@@ -201,8 +201,8 @@ DropReason parse_frame_into(std::span<const uint8_t> first_piece, uint32_t total
   else
     return DropReason::k_ethertype;
   if (reason != DropReason::kNone) return reason;
-  // R18: a segment that was sent to many is nobody's, whatever its IP destination says.
-  if ((out.destination_mac.bytes[0] & 1) != 0) return DropReason::k_ip_address;
+  // R18: a segment that was sent to many is nobody's, whatever its IP destination says; nor can many have sent one.
+  if (((out.destination_mac.bytes[0] | out.source_mac.bytes[0]) & 1) != 0) return DropReason::k_ip_address;
   if (c.protocol == kProtocolTcp) return parse_tcp(c, out);
   const uint8_t icmp = out.ip_version == IpVersion::kV4 ? kProtocolIcmp : kProtocolIcmpV6;
   return c.protocol == icmp ? parse_icmp(c, out) : DropReason::k_ip_protocol;

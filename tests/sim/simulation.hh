@@ -63,6 +63,7 @@ class Simulation {
   void let_go(End& e, bool abort);
   void check(Conversation& c);
   void check_pair(const End& from, const End& to);
+  bool give_up_on_the_dead();
   bool is_done() const;
   void fail(const std::string& what);
   std::string describe();

@@ -145,6 +145,9 @@ TEST(FrameParse, R18_segments_from_or_to_what_is_not_unicast_vanish) {
   Bytes f = v4_frame();
   f[0] |= 1;
   EXPECT_EQ(reason_of(f), DropReason::k_ip_address);
+  f = v4_frame();
+  f[6] |= 1;  // an answer would go to many
+  EXPECT_EQ(reason_of(f), DropReason::k_ip_address);
 }
 
 TEST(FrameParse, ip_address__a_v4_mapped_one_in_an_ipv6_packet_is_no_ipv4_flow) {
