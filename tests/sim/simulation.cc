@@ -89,7 +89,8 @@ void Simulation::draw_engine() {
   e.receive_buffer_bytes = one_of<uint32_t>(rng_, {131072, 131072, 65536, 16384, 4096, 500});
   e.nodelay = chance(rng_, 30);
   e.congestion = chance(rng_, 70) ? tcp::ConnectionConfig::Congestion::kCubic : tcp::ConnectionConfig::Congestion::kReno;
-  e.syn_retries = e.synack_retries = e.orphan_retries = 15;  // a bad link is no dead one
+  e.syn_retries = e.synack_retries = 15;  // a bad link is no dead one
+  e.retries2 = e.orphan_retries = 60;
   e.keepalive = chance(rng_, 20);
   e.keepalive_idle = seconds(10);
   e.keepalive_probes = 60;  // nor is an idle one
