@@ -1,5 +1,6 @@
 // Where steer is attached: put there with a device's first entry, taken away with the last, and put there again if
 // somebody else took it away.
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <utility>
@@ -13,12 +14,12 @@ namespace ttod {
 tto_helper_refusal ServedNamespace::attach(Device& device, const Nic& nic) {
   NetnsScope inside(netns_.get());
   publish(device);
-  // Native first where the driver has it; a driver without it answers EOPNOTSUPP, one that cannot now EINVAL or ERANGE.
-  const XdpMode first = policy_.xdp_mode == XdpChoice::kGeneric ? XdpMode::kGeneric : XdpMode::kNative;
+  // A driver without native mode answers EOPNOTSUPP, one that cannot now EINVAL or ERANGE.
+  const XdpMode first = wanted_mode(device);
   const auto ifindex = static_cast<uint32_t>(device.ifindex);
   int status = steering_.attach_steer(device.nic_id, ifindex, first, device.link);
   const bool is_foreign = status == EBUSY || status == EEXIST;
-  if (status != 0 && !is_foreign && policy_.xdp_mode == XdpChoice::kAuto)
+  if (status != 0 && !is_foreign && policy_.xdp_mode == XdpChoice::kAuto && first == XdpMode::kNative)
     status = steering_.attach_steer(device.nic_id, ifindex, XdpMode::kGeneric, device.link);
   const bool is_news = !std::exchange(device.is_refused, status != 0);
   if (status == EBUSY || status == EEXIST) {
@@ -34,6 +35,24 @@ tto_helper_refusal ServedNamespace::attach(Device& device, const Nic& nic) {
            device.link.mode == XdpMode::kNative ? "native" : "generic");
   note_mode_change(device);
   return TTO_REFUSED_NONE;
+}
+
+XdpMode ServedNamespace::port_mode() {
+  if (port_mode_ != XdpMode::kNone) return port_mode_;
+  const auto may_be_native = [](const auto& item) {
+    const Device& device = item.second;
+    return device.link.link ? device.link.mode == XdpMode::kNative : !device.is_veth;
+  };
+  const bool is_native = policy_.xdp_mode == XdpChoice::kNative ||
+                         (policy_.xdp_mode == XdpChoice::kAuto && std::any_of(devices_.begin(), devices_.end(), may_be_native));
+  return port_mode_ = is_native ? XdpMode::kNative : XdpMode::kGeneric;
+}
+
+/// On a veth a native program cuts everyone's aggregates and costs more than a generic one (docs/decisions/0005). Where the
+/// ports are generic, whatever comes later is too: a native redirect would not reach them.
+XdpMode ServedNamespace::wanted_mode(const Device& device) {
+  if (policy_.xdp_mode == XdpChoice::kNative) return XdpMode::kNative;
+  return device.is_veth ? XdpMode::kGeneric : port_mode();
 }
 
 void ServedNamespace::detach(Device& device) {

@@ -51,7 +51,7 @@ struct Limits {
   uint64_t pinned_mib_per_user = 2048;
 };
 
-enum class XdpChoice : uint8_t { kAuto, kNative, kGeneric };
+enum class XdpChoice : uint8_t { kAuto, kNative, kGeneric };  // auto: generic on veth, else native if the driver can
 
 struct Policy {
   std::string socket_path = TTO_HELPER_DEFAULT_PATH;

@@ -1,5 +1,6 @@
 #include "kmod-helper/served_namespace.hh"
 
+#include <bpf/libbpf.h>
 #include <endian.h>
 #include <linux/if.h>
 #include <linux/if_arp.h>
@@ -35,6 +36,14 @@ std::array<uint8_t, 16> address_of(int family, const void* data) {
   uint32_t v4 = 0;
   std::memcpy(&v4, data, 4);
   return tto::wire::IpAddress::from_v4(v4).bytes;
+}
+
+/// Of the program that an earlier ttod left on the device.
+XdpMode attached_mode(int netns, int ifindex) {
+  NetnsScope inside(netns);
+  LIBBPF_OPTS(bpf_xdp_query_opts, found);
+  const bool is_native = bpf_xdp_query(ifindex, 0, &found) == 0 && found.attach_mode == XDP_ATTACHED_DRV;
+  return is_native ? XdpMode::kNative : XdpMode::kGeneric;
 }
 
 bool is_usable(uint16_t nud_state) {
@@ -226,10 +235,11 @@ void ServedNamespace::adopt_devices() {
       Device device;
       device.nic_id = *number;
       device.ifindex = ifindex;
+      device.is_veth = nic.kind == "veth";
       device.mac = nic.mac;
       device.idle_since = Clock::now();
       if (steering_.adopt_steer(*number, device.link) == 0) {
-        device.link.mode = nic.kind == "veth" ? XdpMode::kNative : XdpMode::kGeneric;
+        device.link.mode = attached_mode(netns_.get(), ifindex);
         LOG_INFO("%s: adopted the steering program of an earlier ttod", nic.name.c_str());
       }
       known = devices_.emplace(ifindex, std::move(device)).first;

@@ -122,6 +122,9 @@ class ServedNamespace {
   KernelSocket kernel_socket(const tto::wire::FourTuple& tuple, uint32_t ifindex);
   const Injector& injector() const { return injector_; }
 
+  /// The mode of the client ends of its virtual ports, decided once: native if any NIC may redirect natively.
+  XdpMode port_mode();
+
   /// ttod ends before its clients: the links stay pinned.
   void leave();
   /// The work that was put off: detaches devices long without entries, attaches again where somebody else detached,
@@ -132,6 +135,7 @@ class ServedNamespace {
   struct Device {
     uint32_t nic_id = 0;
     int ifindex = 0;
+    bool is_veth = false;
     Mac mac{};
     SteerLink link;
     uint32_t holds = 0;
@@ -153,6 +157,7 @@ class ServedNamespace {
   void adopt_devices();
   bool is_filtered(Device& device, const Nic& nic);
   tto_helper_refusal attach(Device& device, const Nic& nic);
+  XdpMode wanted_mode(const Device& device);
   void detach(Device& device);
   void keep_attached(Device& device);
   void note_mode_change(const Device& device);
@@ -174,6 +179,7 @@ class ServedNamespace {
   std::map<NeighborId, uint32_t> held_next_hops_;
   Clock::time_point next_probe_{};
   std::vector<tto_helper_event> mode_events_;
+  XdpMode port_mode_ = XdpMode::kNone;  // not decided yet
 };
 
 }  // namespace ttod

@@ -414,7 +414,8 @@ SessionHost::PortAnswer Server::open_port(uint32_t session, const Peer& peer, co
 
   std::optional<ReadyPort> ready = ports_.take(wish);
   if (!ready) return refuse(TTO_REFUSED_NO_RESOURCE);
-  if (ports_.activate(*ready, netns->cookie(), policy_.limits.flows_per_process) != 0) {
+  if (ports_.set_mode(*ready, netns->port_mode()) != 0 ||
+      ports_.activate(*ready, netns->cookie(), policy_.limits.flows_per_process) != 0) {
     ports_.give_back(ready->slot);
     return refuse(TTO_REFUSED_NO_RESOURCE);
   }

@@ -106,9 +106,22 @@ int VirtualPorts::make_pair(uint32_t slot) {
   // The host end in generic mode: redirects then take the ordinary transmit path of the NIC, which needs nothing of it.
   if (status == 0)
     status = -bpf_xdp_attach(host_ifindex(slot), steering_.txcheck_program(), XDP_FLAGS_SKB_MODE, nullptr);
-  if (status == 0) status = -bpf_xdp_attach(client_ifindex(slot), steering_.xsk_program(), XDP_FLAGS_DRV_MODE, nullptr);
+  slots_[slot].mode = XdpMode::kNone;
+  if (status == 0) status = attach_client(slot, usual_mode_);
   if (status == 0) status = steering_.map_port(static_cast<uint32_t>(host_ifindex(slot)), slot);
   if (status != 0) delete_pair(slot);
+  return status;
+}
+
+int VirtualPorts::attach_client(uint32_t slot, XdpMode mode) {
+  const auto flags_of = [](XdpMode m) { return m == XdpMode::kNative ? XDP_FLAGS_DRV_MODE : XDP_FLAGS_SKB_MODE; };
+  XdpMode& now = slots_[slot].mode;
+  if (now == mode) return 0;
+  // A device takes a program in one mode at a time.
+  int status = now == XdpMode::kNone ? 0 : -bpf_xdp_detach(client_ifindex(slot), flags_of(now), nullptr);
+  if (status == 0) now = XdpMode::kNone;
+  if (status == 0) status = -bpf_xdp_attach(client_ifindex(slot), steering_.xsk_program(), flags_of(mode), nullptr);
+  if (status == 0) now = mode;
   return status;
 }
 
@@ -197,6 +210,14 @@ std::optional<ReadyPort> VirtualPorts::take(const tto_helper_open_port& wish) {
     }
   }
   return std::nullopt;
+}
+
+int VirtualPorts::set_mode(const ReadyPort& port, XdpMode mode) {
+  NetnsScope inside(netns_.get());
+  const int status = attach_client(port.slot, mode);
+  if (status != 0) LOG_ERROR("slot %u: cannot attach the program of the client end: errno %d", port.slot, status);
+  else usual_mode_ = mode;
+  return status;
 }
 
 int VirtualPorts::activate(const ReadyPort& port, uint64_t netns_cookie, uint32_t flow_limit) {

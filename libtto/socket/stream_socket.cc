@@ -22,7 +22,7 @@ size_t total_bytes(const iovec* iov, int count) {
 }  // namespace
 
 StreamSocket::StreamSocket() {
-  dirty_link_.socket = starved_link_.socket = queue_link_.socket = timer_.socket = this;
+  dirty_link_.socket = starved_link_.socket = receiving_link_.socket = queue_link_.socket = timer_.socket = this;
 }
 
 void StreamSocket::touch() {
@@ -155,14 +155,19 @@ ssize_t StreamSocket::end_of_stream() {
   return receive_is_shut() ? 0 : -EAGAIN;
 }
 
-void StreamSocket::start_receiving() {
+void StreamSocket::start_receiving(Instant now) {
   noticed_end_ = connection_.first_receive_byte();
   receive_queue_.init(shared_->pool, slot_, noticed_end_);
   is_receiving_ = true;
+  note_receiving(0, 0, now);
 }
 
-void StreamSocket::take_payload(memory::FrameHandle head, StreamOffset first, ByteRange keep) {
+void StreamSocket::take_payload(memory::FrameHandle head, StreamOffset first, ByteRange keep, Instant now) {
+  const uint64_t bytes_before = receive_queue_.held_bytes();
+  const uint32_t frames_before = receive_queue_.frame_count();
   receive_queue_.insert(head, first, keep);
+  note_receiving(static_cast<uint32_t>(receive_queue_.held_bytes() - bytes_before),
+                 receive_queue_.frame_count() - frames_before, now);
   relieve_memory();
 }
 
@@ -270,6 +275,7 @@ void StreamSocket::clear_queues() {
   send_queue_.clear();
   count_send_frames(before);
   receive_queue_.clear();
+  stop_receiving();
 }
 
 // --- readiness -----------------------------------------------------------------------------------------------------

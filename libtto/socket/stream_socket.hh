@@ -47,6 +47,12 @@ struct SocketShared {
   IntrusiveList starved;           // sockets that wait for frames, not for their own buffer
   uint32_t send_frames = 0;        // in all send queues
   uint32_t send_frames_limit = 0;  // half the pool: the other half keeps receiving
+
+  // The frames that announced windows may fill, of the sockets to which payload came lately (docs/decisions/0001, rule 3).
+  IntrusiveList receiving;          // those sockets, longest without payload first
+  uint32_t receiving_count = 0;
+  uint32_t promised_frames = 0;     // in all
+  uint32_t promisable_frames = ~0u; // that there are; at most so many are promised
 };
 
 class StreamSocket {
@@ -158,9 +164,9 @@ class StreamSocket {
 
   // The stack's calls.
   /// The peer's first sequence number is known.
-  void start_receiving();
+  void start_receiving(Instant now);
   /// Takes what the engine says to keep of a segment's payload.
-  void take_payload(memory::FrameHandle head, StreamOffset first, ByteRange keep);
+  void take_payload(memory::FrameHandle head, StreamOffset first, ByteRange keep, Instant now);
   /// After the engine was told something: releases acknowledged frames, collects the events that watchers must hear of.
   void note_progress(Instant now);
   void note_urgent(Instant now);
@@ -169,6 +175,12 @@ class StreamSocket {
   void tune_send_buffer();
   void tune_receive_buffer(uint64_t taken, Instant now);
   void relieve_memory();
+  /// Tells the engine how far the window may open, and the others what this socket has been promised.
+  void limit_window();
+  void count_promise();
+  void note_receiving(uint32_t bytes, uint32_t frames, Instant now);
+  void stop_receiving();
+  uint32_t frame_payload_bytes() const;
   void clear_queues();
 
   SocketShared* shared_ = nullptr;
@@ -220,6 +232,9 @@ class StreamSocket {
   Instant read_round_start_{};
   Instant phase_since_{};
   Instant figures_shown_at_{};
+  Instant payload_at_{};            // the last that came
+  uint32_t promised_frames_ = 0;    // of shared_->promised_frames
+  uint32_t mean_payload_bytes_ = 0; // of a frame, lately; 0: nothing came yet
   uint64_t rx_aggregates_ = 0, rx_refused_ = 0;
 
   ListenSocket* listener_ = nullptr;  // kHalfOpen, kAcceptable
@@ -227,7 +242,8 @@ class StreamSocket {
   bool is_riding_ = false;  // in the latter
   Instant ride_until_{};    // 0: no acknowledgement waits for a segment to ride on
   SocketLink starved_link_;
-  SocketLink queue_link_;  // of the listener, or the stack's TIME-WAIT list
+  SocketLink receiving_link_;  // shared_->receiving
+  SocketLink queue_link_;      // of the listener, or the stack's TIME-WAIT list
   SocketTimer timer_;
 };
 

@@ -38,11 +38,11 @@ void Stack::Impl::on_flow_segment(ReceiveCompletion& c, Instant now) {
   ++s->rx_aggregates_;
   refuse_payload_under_pressure(*s, c);
   const tcp::Verdict verdict = s->connection_.on_segment(c.segment, now);
-  if (!s->is_receiving_ && s->connection_.state() > tcp::State::kSynSent) s->start_receiving();
+  if (!s->is_receiving_ && s->connection_.state() > tcp::State::kSynSent) s->start_receiving(now);
   if (c.head && !verdict.keep.empty() && s->is_receiving_ && !s->close_begun_) {
     const uint32_t syn = (c.segment.flags & wire::kSyn) != 0 ? 1 : 0;
     const StreamOffset first = wire::Seq32{c.segment.seq.raw + syn}.widen_near(verdict.keep.begin);
-    s->take_payload(c.head, first, verdict.keep);
+    s->take_payload(c.head, first, verdict.keep, now);
     c.head = {};
   }
   after_change(*s, now);
@@ -138,7 +138,7 @@ bool Stack::Impl::open_child(Listener& listener, const ReceiveCompletion& c, Ins
   s->connection_.open_passive(config, c.segment, now);
   start(*s, listener.request.send_buffer_bytes, listener.request.receive_buffer_bytes,
         listener.request.limits);
-  s->start_receiving();
+  s->start_receiving(now);
   s->phase_since_ = now;
   listener.add_half_open(*s);
   counters.add_owned(stats::Counter::connection_passive);

@@ -20,6 +20,7 @@ bool Stack::Impl::emit(Socket& s, Instant now) {
     device.set_path(s.flow_, s.path_);
     s.path_changed_ = false;
   }
+  s.limit_window();
   for (int n = 0; n < kMaxEmitsPerVisit; ++n) {
     const tcp::Output output = s.connection_.next_output(now);
     if (output.kind != tcp::Output::Kind::kEmit) {

@@ -43,6 +43,7 @@ Stack::Impl::Impl(Stack& owner, const StackConfig& config, const PortBinding& b,
   shared.stack = &owner;
   shared.pool = &pool;
   shared.send_frames_limit = static_cast<uint32_t>(pool.frame_count() / 2);
+  fill_capacity = std::min(port->fill_space(), pool.frame_count() / 2);
 }
 
 Stack::Stack(const StackConfig& config, const PortBinding& binding, Environment& environment,

@@ -110,6 +110,7 @@ struct Stack::Impl {
   std::unique_ptr<uint32_t[]> slot_of_flow;  // by flow index
   uint32_t listener_count = 0;               // highest in use + 1
   size_t live_sockets = 0;
+  size_t fill_capacity = 0;  // frames that the port can hold ready
   IntrusiveList to_publish;
   IntrusiveList riding;  // sockets whose acknowledgement may ride on what the application sends next
   bool acks_ride = true;

@@ -6,6 +6,7 @@
 namespace tto::stack {
 namespace {
 
+constexpr Duration kReceivingFor = milliseconds(200);  // after its last payload a socket's window counts no longer
 constexpr size_t kCompletionBatch = 32;
 constexpr size_t kMaxCompletionsPerTurn = 1024;
 constexpr size_t kMaxExpirationsPerTurn = 256;
@@ -52,6 +53,8 @@ void Stack::Impl::let_observe(Instant now) {
 size_t Stack::Impl::receive(Instant now) {
   const size_t slices = device.pull_frames(*port, now, stack.config_.rx_burst_slices);
   device.expire(now);
+  // An eighth for what has no window: acknowledgements, retransmissions, frames of others.
+  shared.promisable_frames = static_cast<uint32_t>(std::min(device.ready_frames(), fill_capacity) * 7 / 8);
   device::ReceiveCompletion batch[kCompletionBatch];
   size_t polled = 0;
   while (polled < kMaxCompletionsPerTurn) {
@@ -88,6 +91,7 @@ void Stack::Impl::push(Instant now) {
     if (node == nullptr) break;
     Socket& s = *socket_at(node);
     port_has_room = emit(s, now);
+    s.count_promise();
     commit(s, now);  // before any acknowledgement of what it records can leave
     if (port_has_room) {
       to_publish.push_back(*node);
@@ -110,6 +114,10 @@ void Stack::Impl::housekeep(Instant now) {
   if (now - refreshed_at >= kRefreshEvery || now < refreshed_at) {
     refreshed_at = now;
     environment.refresh(now);
+    while (IntrusiveNode* node = shared.receiving.first()) {
+      if (now - socket_at(node)->payload_at_ < kReceivingFor) break;
+      socket_at(node)->stop_receiving();
+    }
     if (const uint64_t generation = environment.generation(); generation != seen_generation) {
       seen_generation = generation;
       resolve_cursor = 0;

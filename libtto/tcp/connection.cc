@@ -236,6 +236,9 @@ void Connection::set_user_timeout(Duration timeout) { config_.user_timeout = tim
 void Connection::set_receive_buffer(uint32_t bytes) { rcv_.buffer_bytes = bytes; }
 void Connection::set_receive_overhead(uint32_t bytes) { rcv_.overhead_bytes = bytes; }
 
+void Connection::set_receive_window_limit(uint64_t bytes) { rcv_.window_limit = bytes; }
+uint64_t Connection::receive_window() const { return rcv_.window(); }
+
 // --- what can be read ------------------------------------------------------------------------------------------------
 
 State Connection::state() const { return state_; }

@@ -144,6 +144,10 @@ class Connection {
   void set_receive_buffer(uint32_t bytes);
   /// True-size pressure: bytes of buffer used beyond payload, deducted from what is announced.
   void set_receive_overhead(uint32_t bytes);
+  /// At most this much is announced beyond what has arrived; never less than two units of the window scale. What was
+  /// announced before stays announced.
+  void set_receive_window_limit(uint64_t bytes);
+  uint64_t receive_window() const;  // announced and not arrived
   bool quick_ack_pending() const;
   /// The acknowledgement that is due only says at once what a segment of ours could say a moment later: of the handshake,
   /// of a first segment, of a FIN. The owner may let it ride on what the application sends next.

@@ -53,6 +53,7 @@ struct ReceiveControl {
   uint32_t ts_recent = 0;
   uint32_t buffer_bytes = 0;
   uint32_t overhead_bytes = 0;
+  uint64_t window_limit = ~uint64_t{0};  // what may be announced at most, whatever the buffer has room for
   uint8_t scale = 0;
   bool fin_received = false;  // in order; counted in nxt
 

@@ -233,11 +233,12 @@ StreamOffset Connection::next_edge() const {
   const uint64_t unread = rcv_.data_end() - rcv_.read;
   const uint64_t taken = unread + rcv_.overhead_bytes;
   const uint64_t unit_mask = (uint64_t{1} << rcv_.scale) - 1;
+  const uint64_t limit = std::max(rcv_.window_limit, 2 * (unit_mask + 1));
   const uint64_t most = uint64_t{65535} << rcv_.scale;
   uint64_t free = taken < rcv_.buffer_bytes ? (rcv_.buffer_bytes - taken) & ~unit_mask : 0;
   // A buffer smaller than what the scale can say opens by one unit when it is empty, or it never would.
   if (free == 0 && rcv_.buffer_bytes <= unit_mask && unread == 0) free = unit_mask + 1;
-  const StreamOffset candidate = rcv_.nxt + std::min(free, most);
+  const StreamOffset candidate = rcv_.nxt + std::min({free, most, limit & ~unit_mask});
   const StreamOffset current = std::max(rcv_.edge, rcv_.nxt);
   if (candidate >= current + std::min<uint64_t>(mss_, rcv_.buffer_bytes / 2)) return candidate;
   // Keep the edge. In units of the scale that means rounding up, again and again while small segments arrive; after

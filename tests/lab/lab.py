@@ -315,7 +315,7 @@ class Lab:
                  f'pin_dir = "{self.pin_dir}"',
                  f'interfaces = ["{self.a.ifname}", "{self.b.ifname}"]',
                  "[xdp]", "detach_after_ms = 0",
-                 "[port]", f"mtu = {max(self.mtu, 1500)}",
+                 "[port]",
                  *self.config_lines]
         path = self.record / "ttod.toml"
         path.write_text("\n".join(lines) + "\n")

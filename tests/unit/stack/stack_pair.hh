@@ -22,6 +22,7 @@ struct PairConfig {
   uint32_t mtu = 1500;
   bool is_v6 = false;
   uint32_t frames = 4096;
+  uint32_t client_frames = 0;  // 0: as many
   uint32_t connections = 64;
   Duration delay = microseconds(50);
   uint64_t bytes_per_second = 0;
@@ -32,7 +33,7 @@ struct PairConfig {
 
 struct Host {
   Host(int number, const PairConfig& config)
-      : pool(config.frames, config.connections), environment(number, config.mtu), words(stats::kCounterCount) {}
+      : pool(number == 1 && config.client_frames != 0 ? config.client_frames : config.frames, config.connections), environment(number, config.mtu), words(stats::kCounterCount) {}
 
   uint64_t count(stats::Counter c) const { return words[static_cast<size_t>(c)].load(); }
 
