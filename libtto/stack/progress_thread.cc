@@ -83,6 +83,7 @@ class Progress {
       stack_.lock().unlock();
       if (timeout > Duration{}) sleep(wait_fd, timeout);
       stack_.lock().lock();
+      stack_.impl().has_slept = true;
       if (stack_.progress_count() != progress) break;
     }
     list_.progress_thread_leads = false;

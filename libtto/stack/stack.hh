@@ -80,7 +80,8 @@ class Environment {
   virtual void release_listener(uint64_t grant_id) = 0;
   /// Gives an IP packet (from its IP header on, checksums to be made) to the kernel socket that took a connection over.
   virtual void inject(uint64_t /*handover_id*/, std::span<const uint8_t> /*packet*/) {}
-  /// Housekeeping: sends what is queued, takes netlink news and helper events. Never blocks. Called at most every ms.
+  /// Housekeeping: sends what is queued, takes netlink news and helper events. Never blocks. Called at most every ms,
+  /// and at least every 10 ms while there is something to do.
   virtual void refresh(Instant now) = 0;
   /// The port that frames pass from now on: `port`, or one in front of it that records them. Called about every ms while
   /// there is something to do; the answer is good until the next call.

@@ -118,6 +118,7 @@ struct Stack::Impl {
   IntrusiveList departed;   // handed over lately, oldest first
   IntrusiveList time_wait;  // orphans in TIME-WAIT, oldest first
   Instant refreshed_at{};
+  bool has_slept = false;  // a thread, since the environment was refreshed
   Instant observed_at{};
   uint64_t seen_generation = 0;
   uint32_t resolve_cursor = ~0u;  // ~0: every connection has its path as of seen_generation

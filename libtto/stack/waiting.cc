@@ -251,6 +251,7 @@ class Wait {
     const int slept = sleeper_.sleep(wait_fd, wake_fd, timeout, mask);
     stack_.lock().lock();
     self_.disarm();
+    stack_.impl().has_slept = true;
     if (slept != -EINTR) return false;
     if (turn()) return true;
     return done(WaitResult::kInterrupted);
