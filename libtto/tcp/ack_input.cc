@@ -65,6 +65,7 @@ void Connection::on_probe_news(const Arrival& a, const Recovery::SackNews& news,
   const uint64_t flight = std::min<uint64_t>(snd_.nxt - una_before, Congestion::kMaxWindowBytes);
   congestion_.on_loss({static_cast<uint32_t>(flight), false, a.now});
   congestion_.set_cwnd(std::min(congestion_.cwnd(), congestion_.ssthresh()));
+  ecn_.on_reduced(snd_.nxt);
 }
 
 // R63. With SACK a duplicate is what brings SACK news (RFC 6675 §2), else the five conditions of RFC 5681 §2.
@@ -87,8 +88,8 @@ void Connection::on_newly_acked(const Arrival& a) {
 // RFC 9293 §3.10.7.4, R48.
 void Connection::update_send_window(const Arrival& a, bool acks_new_data) {
   if (a.ack < snd_.una) return;
-  // Differs from RFC: what acknowledges new data is news whatever its sequence number, since the peer may have resent it.
-  // With the old window from the new SND.UNA we would send beyond the edge that it announced.
+  // Differs from RFC: what acknowledges new data is news whatever its sequence number, since the peer may have resent
+  // it. With the old window from the new SND.UNA we would send beyond the edge that it announced.
   if (!acks_new_data && !(snd_.wl1 < a.seq || (snd_.wl1 == a.seq && snd_.wl2 <= a.ack))) return;
   const bool was_closed = snd_.wnd == 0;
   snd_.wnd = uint64_t{a.segment.window} << snd_.scale;
@@ -174,7 +175,7 @@ void Connection::look_for_needless_loss(const Arrival& a, const Recovery::SackNe
     }
     return undo_loss();
   }
-  if (undo_.holds_retransmissions() && (snd_.unsent() == 0 || snd_.window_end() <= snd_.nxt)) undo_.stop_test();
+  if (undo_.holds_retransmissions() && sendable_bytes(mss_) == 0) undo_.stop_test();
 }
 
 void Connection::undo_loss() {
@@ -209,6 +210,7 @@ void Connection::reduce_window(Instant now) {
   recovery_.begin_rate_reduction(flight, congestion_.ssthresh());
   timers_.clear(Timer::kTailProbe);
   tail_probe_due_ = false;
+  probe_.clear();  // what it found out counts once
 }
 
 void Connection::on_fin_acked(Instant now) {

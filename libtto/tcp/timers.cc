@@ -95,6 +95,7 @@ void Connection::on_reordering_timeout(Instant now) {
   if (!is_synchronized() || snd_.una == snd_.nxt) return;
   if (recovery_.on_lost_check(snd_.una, snd_.nxt, mss_, rack_clock(now)) == Recovery::Change::kEnteredFast) {
     reduce_window(now);
+    if (recovery_.phase() != Recovery::Phase::kFast) return;  // an MTU probe: the window stays
     congestion_.set_cwnd(recovery_.reduced_window(recovery_.pipe(snd_.una, snd_.nxt), 0, mss_));
   }
 }

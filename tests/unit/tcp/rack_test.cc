@@ -242,6 +242,12 @@ TEST_F(RackTest, R71_a_lost_tail_is_recovered_without_timeout) {
   }
   EXPECT_EQ(una - from, 8000);
   EXPECT_EQ(c.figures().rto_expirations, 0u);
+  const uint32_t reduced = c.figures().ssthresh_bytes;
+  write(kMss);
+  seqs();
+  pass(rtt);
+  ack_to(9000);  // beyond the probe: its loss has been counted
+  EXPECT_EQ(c.figures().ssthresh_bytes, reduced);
 }
 
 TEST_F(RackTest, R71_a_loss_that_the_probe_repaired_lowers_the_window_once) {

@@ -41,7 +41,7 @@ TEST_F(UndoTest, R74_an_old_timestamp_shows_that_the_timeout_was_early) {
   EXPECT_GE(c.figures().cwnd_bytes, 10000u);
   EXPECT_EQ(c.figures().ssthresh_bytes, ~0u);
   EXPECT_THAT(seqs(), ElementsAre(10001, 11001));  // goes on with new data: nothing was lost
-  EXPECT_GT(c.figures().rto, rto);          // and waits longer from now on
+  EXPECT_GT(c.figures().rto, rto);                 // and waits longer from now on
   EXPECT_EQ(c.figures().retransmitted_segments, 1u);
 }
 
@@ -142,6 +142,19 @@ TEST_F(UndoTest, R74_f_rto_needs_new_data) {
   EXPECT_THAT(seqs(), ElementsAre(1001, 2001));
   in(kAck, 1, 3001);
   EXPECT_LT(c.figures().cwnd_bytes, 10000u);
+}
+
+TEST_F(UndoTest, R74_f_rto_gives_way_where_nagle_keeps_the_new_data) {
+  plain();
+  connect();
+  write(3500);
+  EXPECT_EQ(seqs().size(), 4u);
+  c.set_nodelay(false);
+  time_out();
+  EXPECT_THAT(seqs(), ElementsAre(1));
+  write(100);  // behind a small segment that is out
+  in(kAck, 1, 1001);
+  EXPECT_THAT(seqs(), ElementsAre(1001, 2001));
 }
 
 TEST_F(UndoTest, R74_an_early_fast_retransmit_is_undone_too) {
