@@ -309,20 +309,22 @@ int wait_on(const Wait& w) {
 }
 
 /// On an epoll descriptor without a socket of ours: a thread that adds the first one meanwhile wakes us by the eventfd.
-int wait_plain(const Wait& w) {
-  if (w.timeout_ns == 0) return static_cast<int>(kernel_wait(w, 0));
+/// `call` is the program's own system call, and no other: sandboxes know which ones a program makes.
+template <typename Call>
+int wait_plain(const Wait& w, Call call) {
+  if (w.timeout_ns == 0) return static_cast<int>(call());
   const Instant begin = Runtime::instance().now();
   if (!enter_plain_wait(w.epfd)) return wait_on(w);
-  const auto n = static_cast<int>(kernel_wait(w, w.timeout_ns));
+  const auto n = static_cast<int>(call());
   EpollSet* set = leave_plain_wait(w.epfd);
   if (n <= 0 || set == nullptr) return n;
-  Wait rest = w;
   {
     Stack* stack = set->stack.load(std::memory_order_acquire);
     StackLockGuard guard(stack != nullptr ? stack->lock() : api_lock());
     const int kept = set->translate(w.events, n);
     if (kept > 0) return kept;
   }
+  Wait rest = w;
   if (w.timeout_ns > 0) {
     rest.timeout_ns = w.timeout_ns - (Runtime::instance().now() - begin).ns;
     if (rest.timeout_ns < 0) rest.timeout_ns = 0;
@@ -378,12 +380,12 @@ int tto_epoll_ctl(int epfd, int operation, int fd, epoll_event* event) {
 }
 
 int tto_epoll_pwait(int epfd, epoll_event* events, int capacity, int timeout_ms, const sigset_t* mask) {
-  if (is_plain_epoll(epfd))
-    return static_cast<int>(posix(wait_plain({epfd, events, capacity, ns_of_ms(timeout_ms), mask})));
-  if (!has_set(epfd))
-    return static_cast<int>(
-        posix(blocking_call(SYS_epoll_pwait, epfd, events, capacity, timeout_ms, mask, sys::kSignalSetBytes)));
-  return static_cast<int>(posix(wait_on({epfd, events, capacity, ns_of_ms(timeout_ms), mask})));
+  const Wait w{epfd, events, capacity, ns_of_ms(timeout_ms), mask};
+  if (has_set(epfd)) return static_cast<int>(posix(wait_on(w)));
+  const auto call = [&] {
+    return blocking_call(SYS_epoll_pwait, epfd, events, capacity, timeout_ms, mask, sys::kSignalSetBytes);
+  };
+  return static_cast<int>(posix(is_plain_epoll(epfd) ? wait_plain(w, call) : call()));
 }
 
 int tto_epoll_wait(int epfd, epoll_event* events, int capacity, int timeout_ms) {
@@ -391,18 +393,19 @@ int tto_epoll_wait(int epfd, epoll_event* events, int capacity, int timeout_ms) 
 }
 
 int tto_epoll_pwait2(int epfd, epoll_event* events, int capacity, const timespec* timeout, const sigset_t* mask) {
-  if (!has_set(epfd) && !is_plain_epoll(epfd))
-    return static_cast<int>(
-        posix(blocking_call(SYS_epoll_pwait2, epfd, events, capacity, timeout, mask, sys::kSignalSetBytes)));
+  const auto call = [&] {
+    return blocking_call(SYS_epoll_pwait2, epfd, events, capacity, timeout, mask, sys::kSignalSetBytes);
+  };
+  const bool is_bad = timeout != nullptr && (is_bad_range(timeout, sizeof *timeout) || timeout->tv_nsec < 0 ||
+                                             timeout->tv_nsec > 999'999'999 || timeout->tv_sec < 0);
+  if (is_bad || (!has_set(epfd) && !is_plain_epoll(epfd))) return static_cast<int>(posix(call()));
   int64_t timeout_ns = -1;
   if (timeout != nullptr) {
-    if (timeout->tv_nsec < 0 || timeout->tv_nsec > 999'999'999 || timeout->tv_sec < 0)
-      return static_cast<int>(posix(-EINVAL));
     timeout_ns = timeout->tv_sec > INT64_MAX / 2'000'000'000 ? INT64_MAX
                                                             : timeout->tv_sec * 1'000'000'000 + timeout->tv_nsec;
   }
   const Wait w{epfd, events, capacity, timeout_ns, mask};
-  return static_cast<int>(posix(is_plain_epoll(epfd) ? wait_plain(w) : wait_on(w)));
+  return static_cast<int>(posix(has_set(epfd) ? wait_on(w) : wait_plain(w, call)));
 }
 
 }  // extern "C"
