@@ -1,6 +1,7 @@
 """A share of CPython's own tests of sockets, selectors and socket servers, as run by test_cpython.py: prints one line a test.
 
-usage: cpython_suite.py INDEX COUNT HOST       every COUNTth class of tests, beginning with the INDEXth; HOST: who to talk to
+usage: cpython_suite.py HOST INDEX COUNT       every COUNTth class of tests, beginning with the INDEXth; HOST: who to talk to
+       cpython_suite.py HOST TEST…             these tests
 """
 import importlib
 import sys
@@ -40,7 +41,7 @@ class OneLine(unittest.TestResult):
             self.addFailure(subtest, error)
 
 
-def main(index, count, host):
+def main(host, *chosen):
     socket_helper.HOST = host
     socket_helper.bind_port.__defaults__ = (host,)
     result = OneLine()
@@ -53,9 +54,14 @@ def main(index, count, host):
         if hasattr(module, "setUpModule"):
             module.setUpModule()
     support.use_resources = ["network"]  # socket servers count as such; nothing here leaves the machine
-    for number, cases in enumerate(classes):
-        if number % count == index:
-            unittest.defaultTestLoader.loadTestsFromTestCase(cases).run(result)
+    loader = unittest.defaultTestLoader
+    if chosen[0].isdigit():
+        index, count = map(int, chosen)
+        suites = [loader.loadTestsFromTestCase(cases) for cases in classes[index::count]]
+    else:
+        suites = [loader.loadTestsFromNames(chosen)]
+    for suite in suites:
+        suite.run(result)
     for name in MODULES:
         module = sys.modules[f"test.{name}"]
         if hasattr(module, "tearDownModule"):
@@ -65,4 +71,4 @@ def main(index, count, host):
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3])
+    main(*sys.argv[1:])

