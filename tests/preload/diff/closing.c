@@ -108,7 +108,7 @@ static void R60_half_close(int fd) {
   step();
 }
 
-static void S17_close_while_receiving(int fd) {
+static void close_under(int fd, const char *what, long (*call)(int fd)) {
   struct sleeper sleeper;
   if (!serving) {
     step();
@@ -116,28 +116,16 @@ static void S17_close_while_receiving(int fd) {
     step();
     return;
   }
-  sleeper_start(&sleeper, sleeper_recv, fd);
+  sleeper_start(&sleeper, call, fd);
   SAY(close(fd));
   SAY(fcntl(fd, F_GETFD));
   step();
-  sleeper_join("recv", &sleeper); /* the call keeps the connection */
+  sleeper_join(what, &sleeper); /* the call keeps the connection */
   step();
 }
 
-static void S17_close_while_polling(int fd) {
-  struct sleeper sleeper;
-  if (!serving) {
-    step();
-    SAY(write(fd, "late", 4));
-    step();
-    return;
-  }
-  sleeper_start(&sleeper, sleeper_poll_in, fd);
-  SAY(close(fd));
-  step();
-  sleeper_join("poll", &sleeper);
-  step();
-}
+static void S17_close_while_receiving(int fd) { close_under(fd, "recv", sleeper_recv); }
+static void S17_close_while_polling(int fd) { close_under(fd, "poll", sleeper_poll_in); }
 
 static long wait_on_epoll(int ep) {
   struct epoll_event e;

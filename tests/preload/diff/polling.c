@@ -23,15 +23,19 @@ static void say_masks(const char* state, int fd) {
   close(ep);
 }
 
+static void sends_and_finishes(int fd) {
+  step();
+  SAY(write(fd, "abc", 3));
+  step();
+  step();
+  SAY(shutdown(fd, SHUT_WR));
+  step();
+}
+
 static void S2_masks_when_the_peer_closes(int fd) {
   char b[8];
   if (!serving) {
-    step();
-    SAY(write(fd, "abc", 3));
-    step();
-    step();
-    SAY(shutdown(fd, SHUT_WR));
-    step();
+    sends_and_finishes(fd);
     return;
   }
   say_masks("idle", fd);
@@ -58,12 +62,7 @@ static void S2_masks_when_the_peer_closes(int fd) {
 static void S2_masks_when_we_close(int fd) {
   char b[8];
   if (!serving) {
-    step();
-    SAY(write(fd, "abc", 3));
-    step();
-    step();
-    SAY(shutdown(fd, SHUT_WR));
-    step();
+    sends_and_finishes(fd);
     return;
   }
   SAY(shutdown(fd, SHUT_WR));
