@@ -20,7 +20,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "system"))
 import support  # noqa: E402
 from support import MODES, LabError  # noqa: E402
 
-# These need a connection to be handed back to the kernel: see docs/support.md for what happens until then.
+# These hand a connection over to the kernel, whose TIME-WAIT then takes the next connection of the same tuple, by design:
+# to be run by name, on their own. The last of them differs (docs/support.md).
 AWAITING_HANDOVER = {
     "S13_child_serves", "S13_both_write", "S13_child_shuts_down", "S13_exec_keeps_it", "S13_spawned_program_serves",
     "S14_passed_on", "S8_splice", "S8_stdio", "S1_connect_to_nowhere_dissolves",
