@@ -32,6 +32,7 @@ struct Stack::Impl {
   size_t expire(Instant now);
   void push(Instant now);
   void housekeep(Instant now);
+  void ask_for_news(Instant now);
   void let_observe(Instant now);
   Instant next_deadline();
   // segment_input.cc: completions to connections, listeners, or nobody.
@@ -117,7 +118,7 @@ struct Stack::Impl {
   IntrusiveList retired;
   IntrusiveList departed;   // handed over lately, oldest first
   IntrusiveList time_wait;  // orphans in TIME-WAIT, oldest first
-  Instant refreshed_at{};
+  Instant housekept_at{}, refreshed_at{};  // refreshed: the environment was asked for news
   bool has_slept = false;  // a thread, since the environment was refreshed
   Instant observed_at{};
   uint64_t seen_generation = 0;

@@ -111,15 +111,20 @@ void Stack::Impl::push(Instant now) {
   free_retired();
 }
 
-void Stack::Impl::housekeep(Instant now) {
-  // What ends a sleep may be news, and stays readable until it is taken.
+/// What ends a sleep may be news, and stays readable until it is taken.
+void Stack::Impl::ask_for_news(Instant now) {
   const Duration since = now - refreshed_at;
-  const bool is_due = since >= kRefreshBusyEvery || since < Duration{} ||
-                      (since >= kRefreshEvery && (has_slept || environment.next_event() <= now));
-  if (is_due) {
-    refreshed_at = now;
-    has_slept = false;
-    environment.refresh(now);
+  const bool may_be_news = has_slept || environment.next_event() <= now;
+  if (!may_be_news && since < kRefreshBusyEvery && since >= Duration{}) return;
+  refreshed_at = now;
+  has_slept = false;
+  environment.refresh(now);
+}
+
+void Stack::Impl::housekeep(Instant now) {
+  if (now - housekept_at >= kRefreshEvery || now < housekept_at) {
+    housekept_at = now;
+    ask_for_news(now);
     while (IntrusiveNode* node = shared.receiving.first()) {
       if (now - socket_at(node)->payload_at_ < kReceivingFor) break;
       socket_at(node)->stop_receiving();
@@ -150,12 +155,12 @@ Instant Stack::Impl::next_deadline() {
   Instant at = std::min({wheel.next(), device.next_deadline(), port->next_event()});
   // A full transmit ring and starved sockets have no event of their own: look again soon.
   if (!shared.dirty.empty() || device.has_work_queued() || !shared.starved.empty() || !retired.empty()) {
-    at = std::min(at, refreshed_at + kRefreshEvery);
+    at = std::min(at, housekept_at + kRefreshEvery);
   }
   if (const Instant due = environment.next_event(); due != kNever) {
-    at = std::min(at, std::max(due, refreshed_at + kRefreshEvery));
+    at = std::min(at, std::max(due, housekept_at + kRefreshEvery));
   }
-  if (resolve_cursor < sockets.capacity()) at = std::min(at, refreshed_at);
+  if (resolve_cursor < sockets.capacity()) at = std::min(at, housekept_at);
   return at;
 }
 
