@@ -17,7 +17,7 @@ namespace {
 
 constexpr size_t kStackBytes = 256 * 1024;  // thread-local storage of the application's libraries lies in it too
 constexpr Duration kParkedWithChildren = seconds(1);
-constexpr int64_t kMaxTickFactor = 8;       // while the leader sleeps and nothing happens, looking less often will do
+constexpr int64_t kMaxTickFactor = 8;  // while the leader sleeps and nothing happens, looking less often will do
 
 class Progress {
  public:
@@ -54,10 +54,14 @@ class Progress {
   }
 
   void park() {
-    list_.parked.store(1, std::memory_order_relaxed);
+    list_.parked.store(WaitList::kParked, std::memory_order_relaxed);
     stack_.lock().unlock();
-    if (has_living_children()) return sleep(-1, kParkedWithChildren);  // one may ask for what is gone
-    sys::futex(reinterpret_cast<uint32_t*>(&list_.parked), FUTEX_WAIT | FUTEX_PRIVATE_FLAG, 1);
+    if (has_living_children()) {  // one may ask for what is gone
+      uint32_t parked = WaitList::kParked;
+      if (list_.parked.compare_exchange_strong(parked, WaitList::kParkedAtDescriptor)) sleep(-1, kParkedWithChildren);
+      return;
+    }
+    sys::futex(reinterpret_cast<uint32_t*>(&list_.parked), FUTEX_WAIT | FUTEX_PRIVATE_FLAG, WaitList::kParked);
   }
 
   bool has_work() {
@@ -66,7 +70,8 @@ class Progress {
     return fd.fd >= 0 && sys::poll(&fd, 1, 0) > 0;
   }
 
-  /// Until somebody else progresses or wants to lead. A leader that is set is gone: it did not see what there was to do.
+  /// Until somebody else progresses or wants to lead. A leader that is set is gone: it did not see what there was to
+  /// do.
   void lead() {
     stack_.counters().add_owned(stats::Counter::progress_takeover);
     list_.leader = nullptr;

@@ -12,11 +12,13 @@ namespace tto::stack {
 class ThreadWaiter;
 
 struct WaitList {
-  IntrusiveList followers;          // ThreadWaiter::follower_link_
-  ThreadWaiter* leader = nullptr;   // sleeps on wait_fd for all
+  IntrusiveList followers;         // ThreadWaiter::follower_link_
+  ThreadWaiter* leader = nullptr;  // sleeps on wait_fd for all
   bool progress_thread_leads = false;
-  int progress_wake_fd = -1;        // of the progress thread; -1: there is none
-  std::atomic<uint32_t> parked{0};  // futex word: the progress thread sleeps until there is a socket
+  int progress_wake_fd = -1;  // of the progress thread; -1: there is none
+  static constexpr uint32_t kAwake = 0, kParked = 1, kParkedAtDescriptor = 2;
+  std::atomic<uint32_t> parked{kAwake};  // futex word: the progress thread sleeps until there is a socket, on this word
+                                         // or on progress_wake_fd
 
   /// True: `waiter` leads now. The progress thread, if it leads, hands over.
   bool try_lead(ThreadWaiter& waiter);

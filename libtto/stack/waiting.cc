@@ -142,8 +142,12 @@ void WaitList::leave(ThreadWaiter& waiter) {
 }
 
 void WaitList::unpark() {
-  if (parked.load(std::memory_order_relaxed) == 0) return;
-  parked.store(0, std::memory_order_relaxed);
+  if (parked.load(std::memory_order_relaxed) == kAwake) return;
+  if (parked.exchange(kAwake, std::memory_order_relaxed) == kParkedAtDescriptor) {
+    const uint64_t one = 1;
+    sys::write(progress_wake_fd, &one, sizeof one);
+    return;
+  }
   sys::futex(reinterpret_cast<uint32_t*>(&parked), FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1);
 }
 

@@ -30,6 +30,8 @@ def check_programs(lab):
     on their way are waited for; those of processes that have ended since are nobody's."""
     if not lab.ttod or lab.ttod.poll() is not None:
         return
+    if lab.ttod_starts > 1:  # what was counted of ports that went with an earlier ttod is gone
+        return
     wrong = ""
 
     def agrees():

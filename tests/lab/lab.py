@@ -204,6 +204,7 @@ class Lab:
         self.programs = []
         self.started = 0
         self.ttod = None
+        self.ttod_starts = 0
         self.dir = None
         self.build = find_build()
         self.faults = FaultLink(self, faults) if faults else None
@@ -322,6 +323,7 @@ class Lab:
         return path
 
     def start_ttod(self):
+        self.ttod_starts += 1
         daemon = self.build / "kmod-helper" / "ttod"
         if not daemon.exists():
             raise LabError(f"{daemon} is not built")
