@@ -47,10 +47,12 @@ bool dispatch_data(long number, const long* a, long& result) {
     case SYS_sendfile:
       result = tto_sendfile(fd, static_cast<int>(a[1]), as<off_t*>(a[2]), static_cast<size_t>(a[3]));
       return true;
-    case SYS_splice:
-      if (tto::facade::leave_to_kernel(fd) & tto::facade::leave_to_kernel(n)) return false;
+    case SYS_splice: {
+      const bool first = tto::facade::leave_to_kernel(fd), second = tto::facade::leave_to_kernel(n);
+      if (first && second) return false;
       result = tto::facade::unserved(EINVAL);
       return true;
+    }
     case SYS_io_uring_register: {
       constexpr long kRegisterFiles = 2;
       const int* files = as<const int*>(a[2]);

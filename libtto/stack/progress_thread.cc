@@ -85,9 +85,11 @@ class Progress {
       Duration timeout = deadline == kNever ? kForever : deadline - now;
       const int wait_fd = stack_.wait_fd();  // now: without the lock another thread may replace the port
       if (wait_fd < 0) timeout = std::min(timeout, milliseconds(1));
+      list_.led_until = deadline;
       stack_.lock().unlock();
       if (timeout > Duration{}) sleep(wait_fd, timeout);
       stack_.lock().lock();
+      list_.led_until = {};
       stack_.impl().has_slept = true;
       if (stack_.progress_count() != progress) break;
     }

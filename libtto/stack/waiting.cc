@@ -151,6 +151,13 @@ void WaitList::unpark() {
   sys::futex(reinterpret_cast<uint32_t*>(&parked), FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1);
 }
 
+void WaitList::note_deadline(Instant deadline) {
+  if (deadline >= led_until) return;
+  led_until = {};
+  const uint64_t one = 1;
+  sys::write(progress_wake_fd, &one, sizeof one);
+}
+
 // --- one wait ------------------------------------------------------------------------------------------------------
 
 int Sleeper::poll_both(int wait_fd, int wake_fd, Duration timeout, const sigset_t* mask) {

@@ -109,6 +109,7 @@ void Stack::Impl::push(Instant now) {
     if (s.is_riding_) riding.push_back(s.dirty_link_);
   }
   free_retired();
+  if (waiters.progress_thread_leads) waiters.note_deadline(next_deadline());
 }
 
 /// What ends a sleep may be news, and stays readable until it is taken.
