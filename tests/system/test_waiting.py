@@ -47,9 +47,9 @@ def handshakes():
             client.process.stdin.write(b".")
             client.process.stdin.flush()
         for n in range(1, CONNECTIONS + 1):
+            before = takeovers() if n > 1 else 0
             go()
             await_until(lambda: server.output().count("accepted") == n, "the server to accept", 20)
-            before = takeovers()
             await_until(lambda: takeovers() > before, "the progress thread to lead", 5)
             go()
         client.wait(10)
