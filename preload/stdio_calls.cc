@@ -1,5 +1,5 @@
-// Where libc itself reads, writes or closes a descriptor, beyond what interposition sees: streams, formatted output to a
-// descriptor, calls that move bytes between two descriptors, asynchronous I/O.
+// Where libc itself reads, writes or closes a descriptor, beyond what interposition sees: streams, formatted output to
+// a descriptor, calls that move bytes between two descriptors, asynchronous I/O.
 #include <aio.h>
 #include <errno.h>
 #include <stdarg.h>
@@ -63,7 +63,8 @@ int print(int fd, const char* format, va_list arguments) {
     result = write_all(fd, small, bytes);
   } else if (bytes >= 0) {
     char* large = static_cast<char*>(malloc(static_cast<size_t>(bytes) + 1));
-    result = large == nullptr ? -1 : write_all(fd, large, vsnprintf(large, static_cast<size_t>(bytes) + 1, format, again));
+    result =
+        large == nullptr ? -1 : write_all(fd, large, vsnprintf(large, static_cast<size_t>(bytes) + 1, format, again));
     free(large);
   }
   va_end(again);
@@ -79,7 +80,8 @@ int print_any_checked(int fd, int flag, const char* format, va_list arguments) {
 
 }  // namespace
 
-// --- streams -----------------------------------------------------------------------------------------------------------
+// --- streams
+// -----------------------------------------------------------------------------------------------------------
 TTO_EXPORT(FILE*, fdopen, int fd, const char* mode) { return open_stream(fd, mode); }
 TTO_EXPORT(FILE*, _IO_fdopen, int fd, const char* mode) { return open_stream(fd, mode); }
 
@@ -121,8 +123,9 @@ TTO_EXPORT(int, __dprintf_chk, int fd, int flag, const char* format, ...) {
   return result;
 }
 
-// --- with an offset, or between descriptors ----------------------------------------------------------------------------
-// At offset -1 these are readv and writev; flags have no meaning for sockets. Other offsets: ESPIPE, from the placeholder.
+// --- with an offset, or between descriptors
+// ---------------------------------------------------------------------------- At offset -1 these are readv and writev;
+// flags have no meaning for sockets. Other offsets: ESPIPE, from the placeholder.
 TTO_EXPORT(ssize_t, preadv2, int fd, const iovec* v, int n, off_t at, int flags) {
   return is_accelerated(fd) && at == -1 ? tto_readv(fd, v, n) : libc_preadv2(fd, v, n, at, flags);
 }
@@ -137,8 +140,9 @@ TTO_EXPORT(ssize_t, pwritev64v2, int fd, const iovec* v, int n, off_t at, int fl
 }
 // EINVAL is what callers know as "not for this descriptor", and fall back to read and write.
 TTO_EXPORT(ssize_t, splice, int in, off64_t* in_at, int out, off64_t* out_at, size_t n, unsigned flags) {
-  const bool are_kernels = leave_to_kernel(in) & leave_to_kernel(out);
-  return are_kernels ? libc_splice(in, in_at, out, out_at, n, flags) : unserved(EINVAL);
+  const bool in_is_kernels = leave_to_kernel(in),
+             out_is_kernels = leave_to_kernel(out);  // both, whatever the first says
+  return in_is_kernels && out_is_kernels ? libc_splice(in, in_at, out, out_at, n, flags) : unserved(EINVAL);
 }
 // No socket will do for these: the placeholder's answer is that of any socket.
 TTO_EXPORT(ssize_t, tee, int in, int out, size_t n, unsigned flags) { return libc_tee(in, out, n, flags); }
@@ -149,7 +153,8 @@ TTO_EXPORT(ssize_t, copy_file_range, int in, off64_t* in_at, int out, off64_t* o
   return libc_copy_file_range(in, in_at, out, out_at, n, flags);
 }
 
-// --- asynchronous: threads inside libc ---------------------------------------------------------------------------------
+// --- asynchronous: threads inside libc
+// ---------------------------------------------------------------------------------
 TTO_EXPORT(int, aio_read, aiocb* request) {
   return leave_to_kernel(request->aio_fildes) ? libc_aio_read(request) : unserved(ENOSYS);
 }

@@ -63,6 +63,12 @@ class Host : public SessionHost {
     return static_cast<tto_helper_refusal>(input_() % 13);
   }
   void release(uint32_t, const tto_helper_release_item&) override {}
+  std::optional<tto_helper_counted> counts(const Peer&, uint32_t pid) override {
+    if (pid % 2 == 0) return std::nullopt;
+    tto_helper_counted out{};
+    out.port_count = pid % (TTO_HELPER_COUNTED_PORTS + 1);
+    return out;
+  }
   bool await_closes(uint32_t) override { return input_() % 2 == 0; }
 
   Sockets inspected;

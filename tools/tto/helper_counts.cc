@@ -17,7 +17,7 @@ namespace {
 /// Sends a request and reads its answer, skipping what comes unasked.
 template <typename Request, typename Answer>
 bool exchange(int fd, Request request, tto_helper_type type, tto_helper_type expected, Answer* answer) {
-  request.header = {TTO_HELPER_MAGIC, type, 0, type, sizeof request};
+  request.header = {TTO_HELPER_MAGIC, static_cast<uint16_t>(type), 0, type, sizeof request};
   if (send(fd, &request, sizeof request, MSG_NOSIGNAL) != ssize_t(sizeof request)) return false;
   for (int skipped = 0; skipped < 16; ++skipped) {
     ssize_t n = recv(fd, answer, sizeof *answer, 0);
