@@ -155,8 +155,10 @@ def measure(case, lab, side, seconds):
         lab.offload_links(True)
 
 
-# A server that listens on loopback too says so, without any connection of the measurement being the kernel's.
+# A server that listens on loopback too says so, without any connection of the measurement being the kernel's; and the kernel
+# finishes what a program leaves behind at its end.
 OF_LISTENERS = ("kernel_no_nic", "kernel_local")
+OF_THE_END = ("kernel_undecided", "kernel_handed_over_exit")
 
 
 def why_not_af_xdp(program, is_server):
@@ -166,7 +168,7 @@ def why_not_af_xdp(program, is_server):
     if not stats:
         return "no statistics page"
     frames = sum(s["counters"]["rx_frame_delivered"] for s in stats)
-    allowed = ("kernel_undecided",) + (OF_LISTENERS if is_server else ())
+    allowed = OF_THE_END + (OF_LISTENERS if is_server else ())
     fallen = {k: v for s in stats for k, v in s["counters"].items() if k.startswith("kernel_") and v and k not in allowed}
     if fallen:
         return ", ".join(f"{k} {v}" for k, v in fallen.items())

@@ -61,7 +61,7 @@ def imbalance(lab):
     lost = sum(n for v in views for port in v["ports"] for n in port["receive_drops"].values())
     steering = next(v["steering"] for v in views if "steering" in v)
     steered = sum(n for k, n in steering.items() if not k.startswith("pass_"))
-    all_live = len(live) == sum(p.tto for p in lab.programs)
+    all_live = len(live) == lab.started_on_tto
     if taken + lost > steered or all_live and taken + lost != steered:
         return f"{steered} frames steered to processes, {taken} taken by them, {lost} dropped on the way: {steering}"
     return ""

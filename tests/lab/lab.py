@@ -205,6 +205,7 @@ class Lab:
         self.started = 0
         self.ttod = None
         self.ttod_starts = 0
+        self.started_on_tto = 0
         self.dir = None
         self.build = find_build()
         self.faults = FaultLink(self, faults) if faults else None
@@ -412,6 +413,7 @@ class Lab:
             command += ["taskset", "-c", str(cpu)]
         command += ["env", "-i"] + [f"{k}={v}" for k, v in variables.items()] + argv
         self.started += 1
+        self.started_on_tto += bool(tto)
         log = self.dir / f"{self.started}-{os.path.basename(argv[0])}.log"
         with open(log, "wb") as out:
             process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT,
