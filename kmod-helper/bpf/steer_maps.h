@@ -27,7 +27,7 @@ struct tto_flow_key {
 
 enum tto_entry_state {
   TTO_ENTRY_STEER = 1,
-  TTO_ENTRY_HOLD = 2 /* frames wait for a handover; until that exists they pass to the kernel */
+  TTO_ENTRY_HOLD = 2 /* nobody to deliver to: the frames pass to the kernel (docs/decisions/0006) */
 };
 
 struct tto_flow_value {
